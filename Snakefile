@@ -1,0 +1,35 @@
+# Full fine-tuning against LoRA: query → sample → reports → splits → train → score → compare.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+# The library beside this file serves the workflow, its jobs and their subprocesses.
+LIBRARY = str(Path(workflow.basedir, "src"))
+sys.path.insert(0, LIBRARY)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+
+
+configfile: str(Path(workflow.basedir, "config", "config.yaml"))
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/cohort.smk"
+include: "workflow/rules/images.smk"
+include: "workflow/rules/base.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/compare.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.compare_arms.output,
+        rules.plot_comparison.input,

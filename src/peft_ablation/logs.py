@@ -1,0 +1,42 @@
+"""Logs of a job: one file to read afterwards, one clear line at the terminal when it fails."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from peft_ablation.errors import InputError
+
+
+@contextmanager
+def job(log: str | Path) -> Iterator[logging.Logger]:
+    """Log the body to the file `log`; turn its failure into one line and exit status 1.
+
+    An `InputError` is printed as it is. Any other exception leaves its traceback in the log file
+    only, and one line with its type, message and the file at the terminal. Warnings and above also
+    reach the terminal.
+    """
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(path, mode="a", encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    to_terminal = logging.StreamHandler(sys.stderr)
+    to_terminal.setLevel(logging.WARNING)
+    to_terminal.setFormatter(logging.Formatter("peft-ablation: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[to_file, to_terminal], force=True)
+    logging.captureWarnings(True)
+    logger = logging.getLogger("peft_ablation")
+    try:
+        yield logger
+    except InputError as error:
+        logger.error("%s", error)
+        sys.exit(1)
+    except Exception as error:
+        to_file.stream.write(traceback.format_exc())
+        first_line = (str(error).splitlines() or [""])[0]
+        logger.error("%s: %s (traceback in %s)", type(error).__name__, first_line, path)
+        sys.exit(1)
+    finally:
+        to_file.flush()

@@ -1,0 +1,49 @@
+# In: runs/<arm>/seed-<s>/model. Out: runs/<arm>/seed-<s>/{predictions.parquet,scores.json}.
+
+
+rule generate:
+    input:
+        model=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/model",
+        base=BASE,
+        test=f"{RESULTS}/splits/test.parquet",
+        index=rules.index_images.output.index,
+    output:
+        predictions=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/predictions.parquet",
+    log:
+        f"{RESULTS}/logs/generate/{{arm}}.seed-{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/generate/{{arm}}.seed-{{seed}}.tsv"
+    threads: STUDY.train.threads
+    resources:
+        gpu=1,
+        gpu_model="a100",
+        mem_mb=16000,
+        runtime=120,
+    params:
+        train=settings(STUDY.train, "prompt", "max_tokens", "too_long", "precision", "threads"),
+        batch_size=STUDY.train.eval_batch_size or STUDY.train.batch_size,
+        score=settings(STUDY.score, "max_new_tokens", "num_beams", "shuffle_images", "seed"),
+    message:
+        "Writing reports with {wildcards.arm}, seed {wildcards.seed}"
+    script:
+        "../scripts/generate.py"
+
+
+rule score:
+    input:
+        predictions=rules.generate.output.predictions,
+        train=f"{RESULTS}/splits/train.parquet",
+    output:
+        scores=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/scores.json",
+    log:
+        f"{RESULTS}/logs/score/{{arm}}.seed-{{seed}}.log",
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        template=STUDY.report.template,
+        score=settings(STUDY.score, "bootstrap_samples", "confidence", "seed"),
+    message:
+        "Scoring {wildcards.arm}, seed {wildcards.seed}"
+    script:
+        "../scripts/score.py"

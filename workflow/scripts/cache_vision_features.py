@@ -1,0 +1,12 @@
+from peft_ablation.vision_features import cache_vision_features
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    cache_vision_features(
+        base=snakemake.input.base,
+        index=snakemake.input.index,
+        batch_size=snakemake.params.batch_size,
+        **snakemake.params.train,
+        output=snakemake.output.features,
+    )

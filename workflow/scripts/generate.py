@@ -1,0 +1,15 @@
+from peft_ablation.generation import write_predictions
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    write_predictions(
+        model=snakemake.input.model,
+        base=snakemake.input.base,
+        test=snakemake.input.test,
+        index=snakemake.input.index,
+        settings=snakemake.params.train,
+        batch_size=snakemake.params.batch_size,
+        **snakemake.params.score,
+        output=snakemake.output.predictions,
+    )

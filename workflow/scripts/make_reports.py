@@ -1,0 +1,11 @@
+from peft_ablation.reports import write_reports
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    write_reports(
+        snakemake.input.table,
+        **snakemake.params.report,
+        output=snakemake.output.table,
+        account=snakemake.output.account,
+    )

@@ -1,0 +1,8 @@
+from peft_ablation.figures import plot_loss_curves
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    plot_loss_curves(
+        snakemake.input.histories, runs=snakemake.params.runs, outputs=snakemake.output
+    )

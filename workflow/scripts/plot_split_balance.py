@@ -1,0 +1,6 @@
+from peft_ablation.figures import plot_split_balance
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    plot_split_balance(snakemake.input.balance, outputs=snakemake.output)

@@ -1,0 +1,11 @@
+from peft_ablation.pretraining import pretrain_phantom_base
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    pretrain_phantom_base(
+        snakemake.output.model,
+        prompt=snakemake.params.prompt,
+        threads=snakemake.params.threads,
+        **snakemake.params.pretraining,
+    )

@@ -1,0 +1,15 @@
+from peft_ablation.cohort import query_metadata
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    query_metadata(
+        sql=snakemake.input.sql,
+        metadata=snakemake.input.get("metadata"),
+        chexpert=snakemake.input.get("chexpert"),
+        views=snakemake.params.views,
+        limit=snakemake.params.limit,
+        cloud=snakemake.params.cloud,
+        output=snakemake.output.table,
+        account=snakemake.output.account,
+    )

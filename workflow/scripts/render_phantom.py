@@ -1,0 +1,6 @@
+from peft_ablation.phantom import render_tree
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    render_tree(snakemake.params.root, **snakemake.params.phantom)

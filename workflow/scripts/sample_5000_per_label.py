@@ -1,0 +1,12 @@
+from peft_ablation.sampling import sample_table
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    sample_table(
+        snakemake.input.table,
+        **snakemake.params.sample,
+        output=snakemake.output.table,
+        csv=snakemake.output.csv,
+        account=snakemake.output.account,
+    )

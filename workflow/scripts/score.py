@@ -1,0 +1,12 @@
+from peft_ablation.scoring import score_predictions
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    score_predictions(
+        snakemake.input.predictions,
+        train=snakemake.input.train,
+        template=snakemake.params.template,
+        **snakemake.params.score,
+        output=snakemake.output.scores,
+    )

@@ -1,0 +1,16 @@
+from peft_ablation.selection import select_checkpoint
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    select_checkpoint(
+        snakemake.input.chunk,
+        base=snakemake.input.base,
+        arm_name=snakemake.wildcards.arm,
+        arm=snakemake.params.arm,
+        seed=int(snakemake.wildcards.seed),
+        study=snakemake.params.study,
+        model=snakemake.output.model,
+        history=snakemake.output.history,
+        cost=snakemake.output.cost,
+    )

@@ -1,0 +1,22 @@
+from peft_ablation.training import train_chunk
+
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    train_chunk(
+        task=snakemake.params.task,
+        arm_name=snakemake.params.arm_name,
+        arm=snakemake.params.arm,
+        settings=snakemake.params.train,
+        seed=int(snakemake.wildcards.seed),
+        chunk=int(snakemake.wildcards.chunk),
+        base=snakemake.input.base,
+        train=snakemake.input.train,
+        val=snakemake.input.val,
+        index=snakemake.input.index,
+        features=snakemake.input.get("features") or None,
+        previous=snakemake.input.get("previous") or None,
+        checkpoints=snakemake.params.checkpoints,
+        tensorboard=snakemake.params.tensorboard,
+        output=snakemake.output.chunk,
+    )
