@@ -75,6 +75,8 @@ class Sample(_Model):
     """Label values that count as a positive; as published: 1 and -1."""
     seed: int = 42
     """Seed of the draw."""
+    absent_labels: Literal["fail", "skip"] = "fail"
+    """A label without one positive in the cohort: stop, or go on without it (counted as 0)."""
 
 
 class Report(_Model):
