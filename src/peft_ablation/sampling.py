@@ -106,15 +106,7 @@ def sample_table(
     cohort = pl.read_parquet(table)
     labels = label_matrix(cohort)
     counting = np.isin(labels, list(count_values)).sum(axis=0)
-    absent = [display_name(name) for name, n in zip(LABELS, counting, strict=True) if n == 0]
-    if absent and (absent_labels == "fail" or len(absent) == len(LABELS)):
-        values = ", ".join(str(value) for value in count_values)
-        raise InputError(
-            f"{table}: no row with value {values} for {', '.join(absent)}; to go on without "
-            f"{'it' if len(absent) == 1 else 'them'}, set sample.absent_labels: skip"
-            if len(absent) < len(LABELS)
-            else f"{table}: no row of {cohort.height} has value {values} for any label"
-        )
+    check_labels_present(counting, count_values, absent_labels, str(table))
     drawn = draw(labels, strategy, quota, count_values, seed)
     kept = drawn.charged >= 0
     names = pl.Series("charged_label", [LABELS[label] for label in drawn.charged[kept]])
@@ -123,6 +115,24 @@ def sample_table(
     write_table(sampled, output, csv)
     write_table(report, account)
     log.info("drew %d of %d rows", sampled.height, cohort.height)
+
+
+def check_labels_present(
+    counting: npt.NDArray[np.int64],
+    count_values: Sequence[int],
+    absent_labels: Literal["fail", "skip"],
+    where: str,
+) -> None:
+    """Raise `InputError` where a label has no counting row; with `skip` only where none has."""
+    values = " or ".join(str(value) for value in count_values)
+    if not counting.any():
+        raise InputError(f"{where}: no row has value {values} for any label; nothing to draw")
+    absent = [display_name(LABELS[label]) for label in np.flatnonzero(counting == 0)]
+    if absent and absent_labels == "fail":
+        raise InputError(
+            f"{where}: no row has value {values} for {', '.join(absent)}; "
+            "to go on without, set sample.absent_labels: skip"
+        )
 
 
 def _account(
