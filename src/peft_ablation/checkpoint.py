@@ -1,0 +1,236 @@
+"""Checkpoints that are whole or absent, and belong to one protocol.
+
+A checkpoint folder holds
+
+- `weights.safetensors`: the trainable parameters (all of them, or the adapter's);
+- `optimizer.pt`: the optimizer's state (loaded with `weights_only=True`);
+- `state.json`: position (epoch, step), history, accumulators of the unfinished epoch;
+- `best/`: the model of the best epoch so far as `save_pretrained` wrote it, if there is one;
+- `manifest.json`: size and SHA-256 of each file, and the fingerprint of what it depends on.
+
+It is written under a temporary name, fsynced and renamed, so that a kill leaves the old state.
+"""
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_ablation.artifacts import (
+    read_json,
+    sha256_file,
+    sha256_json,
+    whole_folder,
+    write_json,
+)
+from peft_ablation.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = 1
+"""Raise it when a change of code changes what training computes: it is part of every fingerprint
+and of the rules' parameters, so that finished arms are trained again. Other edits leave them."""
+
+BEST = "best"
+MANIFEST = "manifest.json"
+
+Fingerprint = dict[str, Any]
+"""What a checkpoint depends on, by name: arm, settings, seed, base, data, protocol."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read back."""
+
+    weights: "dict[str, torch.Tensor]"
+    optimizer: dict[str, Any]
+    state: dict[str, Any]
+    folder: Path
+
+
+def short(fingerprint: Fingerprint) -> str:
+    """Return a short name of a fingerprint."""
+    return sha256_json(fingerprint)[:12]
+
+
+def differences(found: Fingerprint, expected: Fingerprint) -> list[str]:
+    """Return `key (found a, expected b)` for each differing entry, nested keys dotted."""
+    told = []
+    for key in sorted(found.keys() | expected.keys()):
+        a, b = found.get(key), expected.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            told += [f"{key}.{rest}" for rest in differences(dict(a), dict(b))]
+        elif a != b:
+            told.append(f"{key} (found {_brief(a)}, expected {_brief(b)})")
+    return told
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+def write_checkpoint(
+    folder: str | Path,
+    *,
+    weights: "Mapping[str, torch.Tensor]",
+    optimizer: Mapping[str, Any],
+    state: Mapping[str, Any],
+    best: Path | None,
+    fingerprint: Fingerprint,
+) -> None:
+    """Write a checkpoint folder, whole or not at all.
+
+    `best` is a folder to carry along; its files are linked where the file system can. Raises
+    `InputError` with one line if the disk is full or read-only; earlier checkpoints stay.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        with whole_folder(folder) as part:
+            save_file(dict(weights), part / "weights.safetensors")
+            torch.save(dict(optimizer), part / "optimizer.pt")
+            write_json(part / "state.json", state)
+            if best is not None:
+                shutil.copytree(best, part / BEST, copy_function=_link_or_copy)
+            write_json(part / MANIFEST, {"files": _checksums(part), "fingerprint": fingerprint})
+    except Exception as error:
+        raise storage_failure(error, folder) from error
+
+
+def storage_failure(error: Exception, where: str | Path) -> Exception:
+    """Return the one-line `InputError` of a full or read-only disk, or `error` if it is neither."""
+    text = str(error)
+    code = getattr(error, "errno", None)
+    # torch and safetensors wrap the system's error in their own.
+    full = code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text
+    full = full or "file write failed" in text or "unexpected pos" in text
+    if full:
+        return InputError(
+            f"disk full while writing {where}; free space and run the same command again: it "
+            "continues from the last whole checkpoint"
+        )
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return InputError(f"cannot write {where}: {os.strerror(code or 0)}; make it writable")
+    return error
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def damage(folder: str | Path) -> str | None:
+    """Return what is wrong with a checkpoint folder, or None if it is whole."""
+    folder = Path(folder)
+    try:
+        expected = read_json(folder / MANIFEST)["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{MANIFEST} is missing or unreadable"
+    for name, entry in expected.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["size"]:
+            return f"{name} has {path.stat().st_size} bytes, expected {entry['size']}"
+        if sha256_file(path) != entry["sha256"]:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def read_checkpoint(folder: str | Path, fingerprint: Fingerprint) -> Checkpoint:
+    """Read a checkpoint; raises `InputError` if it is damaged or belongs to something else."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    wrong = damage(folder)
+    if wrong:
+        raise InputError(f"checkpoint {folder}: {wrong}; delete the folder and run again")
+    other = differences(read_json(folder / MANIFEST)["fingerprint"], fingerprint)
+    if other:
+        raise InputError(
+            f"checkpoint {folder} belongs to another run: {'; '.join(other)}; delete the folder "
+            "to train anew, or restore the config it was made with"
+        )
+    return Checkpoint(
+        load_file(folder / "weights.safetensors"),
+        torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
+        read_json(folder / "state.json"),
+        folder,
+    )
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """The checkpoints inside one chunk: `<root>/<short fingerprint>/step-<global step>/`.
+
+    Another fingerprint has another folder, so another config is never resumed by mistake.
+    """
+
+    root: Path
+    fingerprint: Fingerprint
+
+    @property
+    def own(self) -> Path:
+        """Folder of this fingerprint's checkpoints."""
+        return self.root / short(self.fingerprint)
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint after `step` optimizer steps."""
+        return self.own / f"step-{step:08d}"
+
+    def newest(self) -> Checkpoint | None:
+        """Read the newest whole checkpoint; name in the log each one that is passed over."""
+        self._name_others()
+        for folder in sorted(self.own.glob("step-*"), reverse=True):
+            wrong = damage(folder)
+            if wrong is None:
+                return read_checkpoint(folder, self.fingerprint)
+            log.warning("checkpoint %s passed over: %s", folder, wrong)
+        return None
+
+    def _name_others(self) -> None:
+        for folder in sorted(self.root.glob("*/step-*")):
+            if folder.parent == self.own:
+                continue
+            try:
+                found = read_json(folder / MANIFEST)["fingerprint"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            told = "; ".join(differences(found, self.fingerprint))
+            log.warning("checkpoint %s refused, it belongs to another run: %s", folder, told)
+
+    def prune(self, keep: int = 2) -> None:
+        """Delete all but the newest `keep` checkpoints, and what a kill left half-written."""
+        for folder in sorted(self.own.glob("step-*"))[:-keep]:
+            shutil.rmtree(folder, ignore_errors=True)
+        for part in self.own.glob(".*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Delete this fingerprint's checkpoints; the chunk is finished."""
+        shutil.rmtree(self.own, ignore_errors=True)
+        for folder in (self.root, self.root.parent, self.root.parent.parent):
+            try:
+                folder.rmdir()
+            except OSError:
+                break
