@@ -1,4 +1,5 @@
-# In: runs/<arm>/seed-<s>/model. Out: runs/<arm>/seed-<s>/{predictions.parquet,scores.json}.
+# In: runs/<arm>/seed-<s>/model. Out: runs/<arm>/seed-<s>/{predictions.parquet,scores.json,
+# sums.parquet}.
 
 
 rule generate:
@@ -35,6 +36,7 @@ rule score:
         train=f"{RESULTS}/splits/train.parquet",
     output:
         scores=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/scores.json",
+        sums=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/sums.parquet",
     log:
         f"{RESULTS}/logs/score/{{arm}}.seed-{{seed}}.log",
     resources:

@@ -9,4 +9,5 @@ with job(snakemake.log[0]):
         template=snakemake.params.template,
         **snakemake.params.score,
         output=snakemake.output.scores,
+        sums=snakemake.output.sums,
     )
