@@ -129,9 +129,9 @@ class Pretraining(_Model):
     """Pre-training of the tiny base on clean schematic phantoms (`base.id: phantom`)."""
 
     images: int = Field(8000, ge=1)
-    """Number of schematic images, one or two findings each."""
+    """Schematic images an epoch, one or two findings each, drawn afresh every time."""
     epochs: int = Field(8, ge=1)
-    """Passes over them."""
+    """Number of epochs."""
     batch_size: int = Field(64, ge=1)
     """Images a step."""
     learning_rate: float = Field(1e-3, gt=0)

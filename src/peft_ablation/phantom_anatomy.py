@@ -6,14 +6,14 @@ stands in for no patient and supports no clinical conclusion.
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from peft_ablation.labels import LABELS, Mention
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int8]
 Style = Literal["radiograph", "schematic"]
 
@@ -80,7 +80,8 @@ def _between(low: float, high: float, uniform: Floats) -> Floats:
 
 def _ramp(distance: Floats, width: float) -> Floats:
     """Return 1 where `distance` is well above 0, 0 well below, a linear edge of `width` between."""
-    return np.clip(distance / width + 0.5, 0, 1)
+    edge: Floats = np.clip(distance / width + 0.5, 0, 1)
+    return edge
 
 
 @dataclass(frozen=True)

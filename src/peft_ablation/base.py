@@ -1,0 +1,203 @@
+"""Where a study's pretrained base lies, and how one from elsewhere gets there.
+
+Free of torch: the Snakefile imports it. Only weights as safetensors, configuration and tokenizer
+files are ever copied; pickled weights and code are left where they are.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Final
+
+from peft_ablation.artifacts import read_json, sha256_file, sha256_json, whole_folder, write_json
+from peft_ablation.errors import InputError
+
+PHANTOM_VERSION: Final = 1
+"""Raise when renderer, tokenizer or pre-training change what the same settings make."""
+
+MODEL_TYPE: Final = "git"
+"""`model_type` of a base's `config.json`."""
+
+FILES: Final = (
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "base.json",
+)
+"""All that is taken from a hub repository or a folder."""
+
+_TOKENIZERS: Final = ("tokenizer.json", "vocab.txt", "vocab.json")
+_PIN: Final = (
+    "pin a commit that has model.safetensors, from the page Files and versions of the model, "
+    "or convert the weights and give the local folder"
+)
+
+
+def base_folder(bases: str, base: Mapping[str, Any], prompt: str = "") -> str:
+    """Return the folder of a base under `bases`; `base` holds the fields of `config.Base`.
+
+    The name says what is inside: `phantom-<hash>` of pre-training settings, prompt and renderer
+    version; `<org>--<name>@<revision>`; `<name>@local-<hash>` of a folder's path, configuration and
+    size of weights. So two studies share a base exactly when they mean the same one.
+    """
+    identity, root = base["id"], bases.rstrip("/")
+    if identity == "phantom":
+        made_by = {
+            "pretraining": dict(base["pretraining"]),
+            "prompt": prompt,
+            "version": PHANTOM_VERSION,
+        }
+        return f"{root}/phantom-{sha256_json(made_by)[:8]}"
+    if Path(identity).is_dir():
+        return f"{root}/{Path(identity).resolve().name}@local-{_fingerprint(Path(identity))}"
+    name = identity.replace("/", "--")
+    return f"{root}/{_safe(name)}@{_safe(str(base['revision']))}"
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "base"
+
+
+def _fingerprint(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if _wanted(path.name))
+    config = folder / "config.json"
+    state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    content = sha256_file(config) if config.is_file() else None
+    return sha256_json([str(folder.resolve()), state, content])[:8]
+
+
+def _wanted(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in FILES)
+
+
+def fetch_base(identity: str, revision: str | None, output: str | Path) -> None:
+    """Copy a base from the hub at a commit, or from a local folder, to `output`.
+
+    Writes `base.json` with the id, the commit that `revision` resolved to (null for a folder) and
+    the SHA-256 of each file. Raises `InputError` for an id that is neither, a hub that cannot be
+    reached, and a base that is no GIT in safetensors with its tokenizer; nothing is left then.
+    """
+    with whole_folder(output) as folder:
+        local = Path(identity)
+        if local.is_dir():
+            commit = None
+            check_base(local)
+            for path in sorted(local.iterdir()):
+                if path.is_file() and _wanted(path.name):
+                    shutil.copyfile(path, folder / path.name)
+        elif re.fullmatch(r"[\w.-]+/[\w.-]+", identity) and revision:
+            commit = _download(identity, revision, folder)
+            check_base(folder, f"{identity} at {revision}")
+        else:
+            raise InputError(
+                f"base.id: {identity!r} is no folder and no hub id with a revision; expected "
+                "phantom, a folder that holds config.json, or an id such as microsoft/git-base"
+            )
+        sums = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+        sums.pop("base.json", None)
+        record = {"id": identity, "revision": revision, "commit": commit, "sha256": sums}
+        write_json(folder / "base.json", record)
+
+
+def _download(identity: str, revision: str, folder: Path) -> str:
+    """Download the wanted files of a hub repository into `folder` and return the commit."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # huggingface_hub raises plain OSErrors, and its HTTP library errors of its own, offline.
+    try:
+        commit = str(HfApi().model_info(identity, revision=revision, timeout=30).sha)
+        snapshot_download(
+            identity, revision=commit, local_dir=folder, allow_patterns=list(FILES), max_workers=4
+        )
+    except RepositoryNotFoundError:
+        raise InputError(f"base.id: the hub has no model {identity!r} that you may read") from None
+    except RevisionNotFoundError:
+        raise InputError(f"base.revision: {identity} has no {revision!r}; {_PIN}") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise _unreachable(identity, error) from None
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "requests"):
+            raise
+        raise _unreachable(identity, error) from None
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    return commit
+
+
+def _unreachable(identity: str, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [""])[0][:160]
+    return InputError(
+        f"base.id: {identity} could not be fetched ({type(error).__name__}: {reason}); run "
+        "fetch_base where the hub can be reached, or set base.id to a local folder"
+    )
+
+
+def check_base(folder: str | Path, name: str | None = None) -> None:
+    """Raise `InputError` unless a folder holds a GIT: configuration, safetensors, tokenizer."""
+    root, where = Path(folder), name or str(folder)
+    config = root / "config.json"
+    if not config.is_file():
+        raise InputError(f"base {where}: no config.json; expected a model folder of transformers")
+    try:
+        settings = read_json(config)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError(f"base {where}: config.json is not JSON; fetch the base again") from None
+    found = settings.get("model_type") if isinstance(settings, dict) else None
+    if found != MODEL_TYPE:
+        raise InputError(f"base {where}: model_type is {found!r}, expected {MODEL_TYPE!r}")
+    weights = sorted(root.glob("*.safetensors"))
+    if not weights:
+        others = sorted(path.name for path in root.iterdir() if path.suffix in (".bin", ".pt"))
+        beside = f" (found {', '.join(others)}, which is not read)" if others else ""
+        raise InputError(f"base {where}: no *.safetensors{beside}; {_PIN}")
+    for path in weights:
+        _check_safetensors(path, where)
+    index = root / "model.safetensors.index.json"
+    if index.is_file():
+        listed = set(read_json(index)["weight_map"].values())
+        missing = sorted(listed - {path.name for path in weights})
+        if missing:
+            raise InputError(f"base {where}: {missing[0]} is missing; fetch the base again")
+    if not any((root / file).is_file() for file in _TOKENIZERS):
+        raise InputError(
+            f"base {where}: no tokenizer; expected {' or '.join(_TOKENIZERS)} beside the weights"
+        )
+
+
+def _check_safetensors(path: Path, where: str) -> None:
+    """Refuse a file whose length is not what its own header says (a broken-off copy)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(length)) if 0 < length <= size - 8 else None
+            ends = [
+                entry["data_offsets"][1]
+                for tensor, entry in (header or {}).items()
+                if tensor != "__metadata__"
+            ]
+        except (ValueError, KeyError, TypeError):
+            ends = []
+    if not ends or max(ends) + 8 + length != size:
+        raise InputError(
+            f"base {where}: {path.name} is no whole safetensors file ({size} bytes); fetch it again"
+        )
