@@ -1,22 +1,36 @@
-# In: scores, histories and costs of all runs. Out: comparison/ and figures/.
+# In: scores, sums, histories and costs of all runs. Out: comparison/ and figures/.
 
 
-def figure(name):
-    """Return the outputs of one figure: vector, bitmap and the table behind it."""
-    return multiext(f"{RESULTS}/figures/{name}", ".svg", ".png", ".csv")
+def figure(name, category, title):
+    """Return the outputs of one figure: vector (in the report page), bitmap, the table behind it."""
+    vector = report(
+        f"{RESULTS}/figures/{name}.svg",
+        caption=f"../report/{name}.rst",
+        category=category,
+        labels={"what": title},
+    )
+    return [vector, *multiext(f"{RESULTS}/figures/{name}", ".png", ".csv")]
 
 
 rule compare_arms:
     input:
         scores=runs(rules.score.output.scores),
+        sums=runs(rules.score.output.sums),
         costs=runs(rules.select_checkpoint.output.cost),
     output:
         table=report(
             f"{RESULTS}/comparison/comparison.csv",
-            caption="../report/comparison.rst",
-            category="Comparison",
+            caption="../report/comparison_table.rst",
+            category="1. Comparison",
+            labels={"what": "Every column, as a table"},
         ),
         markdown=f"{RESULTS}/comparison/comparison.md",
+        page=report(
+            f"{RESULTS}/comparison/comparison.html",
+            caption="../report/comparison.rst",
+            category="1. Comparison",
+            labels={"what": "Comparison of arms"},
+        ),
         manifest=f"{RESULTS}/comparison/manifest.json",
     log:
         f"{RESULTS}/logs/compare_arms.log",
@@ -30,7 +44,7 @@ rule compare_arms:
         config=settings(STUDY),
         score=settings(STUDY.score, "bootstrap_samples", "confidence", "seed"),
     message:
-        "Comparing {params.arms}"
+        "Comparing arms"
     script:
         "../scripts/compare_arms.py"
 
@@ -39,7 +53,7 @@ rule plot_loss_curves:
     input:
         histories=runs(rules.select_checkpoint.output.history),
     output:
-        figure("loss_curves"),
+        figure("loss_curves", "2. Training", "Loss by epoch"),
     log:
         f"{RESULTS}/logs/plot_loss_curves.log",
     params:
@@ -54,7 +68,7 @@ rule plot_quality:
     input:
         table=rules.compare_arms.output.table,
     output:
-        figure("quality"),
+        figure("quality", "1. Comparison", "Quality by arm"),
     log:
         f"{RESULTS}/logs/plot_quality.log",
     params:
@@ -69,7 +83,7 @@ rule plot_cost:
     input:
         table=rules.compare_arms.output.table,
     output:
-        figure("cost"),
+        figure("cost", "1. Comparison", "Cost by arm"),
     log:
         f"{RESULTS}/logs/plot_cost.log",
     message:
@@ -82,7 +96,7 @@ rule plot_quality_cost:
     input:
         table=rules.compare_arms.output.table,
     output:
-        figure("quality_cost"),
+        figure("quality_cost", "1. Comparison", "Quality against cost"),
     log:
         f"{RESULTS}/logs/plot_quality_cost.log",
     message:
@@ -97,7 +111,7 @@ rule plot_label_counts:
         sampled=rules.sample_5000_per_label.output.table,
         splits=SPLITS,
     output:
-        figure("label_counts"),
+        figure("label_counts", "3. Data", "Positive labels through the chain"),
     log:
         f"{RESULTS}/logs/plot_label_counts.log",
     message:
@@ -110,7 +124,7 @@ rule plot_split_balance:
     input:
         balance=rules.stratify_splits.output.balance,
     output:
-        figure("split_balance"),
+        figure("split_balance", "3. Data", "Balance of the splits"),
     log:
         f"{RESULTS}/logs/plot_split_balance.log",
     message:
@@ -127,7 +141,7 @@ rule plot_examples:
         ),
         index=rules.index_images.output.index,
     output:
-        figure("examples"),
+        figure("examples", "4. Examples", "Images and reports"),
     log:
         f"{RESULTS}/logs/plot_examples.log",
     params:

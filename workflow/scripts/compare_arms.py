@@ -6,12 +6,14 @@ with job(snakemake.log[0]):
     compare_arms(
         runs=snakemake.params.runs,
         scores=snakemake.input.scores,
+        sums=snakemake.input.sums,
         costs=snakemake.input.costs,
         arms=snakemake.params.arms,
         study=snakemake.params.study,
         config=snakemake.params.config,
         **snakemake.params.score,
         table=snakemake.output.table,
-        markdown=snakemake.output.markdown,
+        markdown_page=snakemake.output.markdown,
+        html_page=snakemake.output.page,
         manifest=snakemake.output.manifest,
     )
