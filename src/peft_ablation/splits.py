@@ -32,6 +32,8 @@ MODERATE: Final = 0.05
 The published study's verdicts."""
 
 _REFINEMENTS: Final = 4
+_TRIES: Final = 50
+_TRIED_UNITS: Final = 20_000
 
 
 def split_table(
@@ -136,19 +138,34 @@ def assign_units(
     Greedy, from the largest unit to the smallest (ties in an order drawn from `seed`): each unit
     goes where it leaves the least sum of squared deviations, each relative to what the split should
     hold, from the shares of what has been assigned so far. Further passes then move single units
-    while that lowers the final sum. No split stays empty while there are as many units as splits.
+    while that lowers the final sum. Few units are lumpy, so that the order matters: then other
+    orders are tried too, and the best result is kept. No split stays empty while there are as many
+    units as splits.
     """
-    totals = counts.sum(axis=0)
-    wanted = np.outer(shares, totals)
+    wanted = np.outer(shares, counts.sum(axis=0))
     weights = np.zeros_like(wanted)
     np.divide(1, wanted**2, out=weights, where=wanted > 0)
-    shuffle = np.random.default_rng(seed).permutation(len(counts))
-    sizes = counts[shuffle].sum(axis=1)
-    order = shuffle[np.argsort(-sizes, kind="stable")]
-    assigned = np.zeros(len(counts), dtype=np.int64)
+    random = np.random.default_rng(seed)
+    shuffle = random.permutation(len(counts))
+    order = shuffle[np.argsort(-counts[shuffle].sum(axis=1), kind="stable")]
+    best, least = _assign_in_order(counts, shares, weights, order)
+    for _ in range(min(_TRIES, _TRIED_UNITS // len(counts)) - 1):
+        tried, cost = _assign_in_order(counts, shares, weights, random.permutation(len(counts)))
+        if cost < least:
+            best, least = tried, cost
+    return _fill_empty(best, order, len(shares))
 
+
+def _assign_in_order(
+    counts: npt.NDArray[np.float64],
+    shares: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    order: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], float]:
+    """Assign greedily in `order`, refine, and return the splits (U,) and the weighted sum."""
+    assigned = np.zeros(len(counts), dtype=np.int64)
     # What each split holds beyond its share of all that is assigned.
-    excess = np.zeros_like(wanted)
+    excess = np.zeros_like(weights)
     own_cost = counts**2 @ weights.T
     for unit in order:
         count = counts[unit]
@@ -157,7 +174,7 @@ def assign_units(
         excess[split] += count
         assigned[unit] = split
     for _ in range(_REFINEMENTS):
-        moved = 0
+        moved = False
         for unit in order:
             count = counts[unit]
             before = assigned[unit]
@@ -169,10 +186,10 @@ def assign_units(
                 split = before
             excess[split] += count
             assigned[unit] = split
-            moved += int(split != before)
+            moved = moved or split != before
         if not moved:
             break
-    return _fill_empty(assigned, order, len(shares))
+    return assigned, float((weights * excess**2).sum())
 
 
 def _fill_empty(
