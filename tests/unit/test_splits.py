@@ -273,9 +273,9 @@ def test_real_tree_through_the_chain(tmp_path, shared_data):
         account=tmp_path / "made.json",
     )
     parts, balance, account = split(tmp_path, pl.read_parquet(tmp_path / "made.parquet"))
-    chexpert = pl.read_csv(csvs[1], infer_schema_length=None)
-    images = pl.read_csv(csvs[0]).join(chexpert, on=["subject_id", "study_id"])
     spelt = {label: label.replace("_", " ") for label in LABELS}
+    chexpert = pl.read_csv(csvs[1], schema_overrides=dict.fromkeys(spelt.values(), pl.Float64))
+    images = pl.read_csv(csvs[0]).join(chexpert, on=["subject_id", "study_id"])
     for name, part in parts.items():
         there = images.filter(pl.col("dicom_id").is_in(part["dicom_id"].implode()))
         assert there.height == part.height
