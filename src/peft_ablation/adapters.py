@@ -35,7 +35,7 @@ def as_arm(model: nn.Module, arm: Mapping[str, Any], seed: int = 0) -> nn.Module
     expression = resolve_target(arm["targets"], layer_counts(model))
     torch.manual_seed(seed)
     adapted: nn.Module = get_peft_model(
-        model,  # type: ignore[arg-type]
+        model,
         LoraConfig(
             r=arm["r"],
             lora_alpha=arm["alpha"],

@@ -100,7 +100,7 @@ def write_checkpoint(
             torch.save(dict(optimizer), part / "optimizer.pt")
             write_json(part / "state.json", state)
             if best is not None:
-                shutil.copytree(best, part / BEST, copy_function=_link_or_copy)
+                shutil.copytree(best, part / BEST, copy_function=link_or_copy)
             write_json(part / MANIFEST, {"files": _checksums(part), "fingerprint": fingerprint})
     except Exception as error:
         raise storage_failure(error, folder) from error
@@ -123,7 +123,8 @@ def storage_failure(error: Exception, where: str | Path) -> Exception:
     return error
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
+    """Make `target` the same file as `source` where the file system can, else a copy."""
     try:
         os.link(source, target)
     except OSError:

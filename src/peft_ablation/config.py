@@ -355,6 +355,9 @@ class Cloud(_Model):
     """Seconds in all for one query or one object, retries included."""
     requests_in_flight: int = Field(32, ge=1)
     """Objects fetched at the same time by one job."""
+    keep_originals: str | None = None
+    """Folder to keep fetched images in, laid out like the data set, and to read them from the
+    next time; null keeps none."""
 
 
 class Site(_Model):
@@ -512,11 +515,9 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
     current: Any = model
     for part in location:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            current = current.model_fields[part].annotation
-        elif getattr(current, "__origin__", None) is dict:
-            current = current.__args__[1]
-    return list(current.model_fields) if isinstance(current, type) else []
+        fields = getattr(current, "model_fields", None)
+        current = fields[part].annotation if fields else getattr(current, "__args__", (None,))[-1]
+    return list(getattr(current, "model_fields", ()))
 
 
 def write_schemas(folder: str | Path) -> list[Path]:

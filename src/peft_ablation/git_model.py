@@ -79,7 +79,7 @@ def _attention(layer: Any) -> Any:
 
 
 def _split(hidden: Tensor, heads: int) -> Tensor:
-    return hidden.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return hidden.view(*hidden.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _keys_values(layer: Any, hidden: Tensor) -> LayerCache:

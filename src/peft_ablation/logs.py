@@ -15,8 +15,8 @@ def job(log: str | Path) -> Iterator[logging.Logger]:
     """Log the body to the file `log`; turn its failure into one line and exit status 1.
 
     An `InputError` is printed as it is. Any other exception leaves its traceback in the log file
-    only, and one line with its type, message and the file at the terminal. Warnings and above also
-    reach the terminal.
+    only, and one line with its type, message and the file at the terminal. The project's own
+    warnings also reach the terminal; those of libraries only the file.
     """
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,6 +24,7 @@ def job(log: str | Path) -> Iterator[logging.Logger]:
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.setLevel(logging.WARNING)
+    to_terminal.addFilter(logging.Filter("peft_ablation"))
     to_terminal.setFormatter(logging.Formatter("peft-ablation: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[to_file, to_terminal], force=True)
     logging.captureWarnings(True)
@@ -34,7 +35,7 @@ def job(log: str | Path) -> Iterator[logging.Logger]:
         logger.error("%s", error)
         sys.exit(1)
     except Exception as error:
-        to_file.stream.write(traceback.format_exc())
+        logger.info("%s", traceback.format_exc())
         first_line = (str(error).splitlines() or [""])[0]
         logger.error("%s: %s (traceback in %s)", type(error).__name__, first_line, path)
         sys.exit(1)

@@ -23,7 +23,8 @@ def previous_chunk(arm):
 
     def chunk_before(wildcards):
         chunk = int(wildcards.chunk)
-        return [f"{RESULTS}/runs/{arm}/seed-{wildcards.seed}/chunk-{chunk - 1}"] if chunk else []
+        before = f"{RESULTS}/runs/{arm}/seed-{wildcards.seed}/chunk-{chunk - 1}"
+        return before if chunk else []
 
     return chunk_before
 

@@ -33,7 +33,9 @@ Batch = dict[str, Tensor]
 def load_model(base: str | Path) -> Any:
     """Return the `GitForCausalLM` of a local base folder, in float32, on the CPU."""
     from transformers import GitForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # a line a job, of no news
     return GitForCausalLM.from_pretrained(
         base, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )

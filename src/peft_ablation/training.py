@@ -1,0 +1,213 @@
+"""The training loop: one chunk of epochs of one arm and seed, killed at any moment and continued.
+
+The order of examples and every random number are pure functions of (seed, epoch, step), so a
+checkpoint holds position, weights, optimizer and history, and a run that was killed anywhere gives
+the bytes of one that was not (docs/training.md). Here is what a job does; `run.Run` is the loop.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from peft_ablation.artifacts import sha256_file, sha256_json
+from peft_ablation.checkpoint import (
+    PROTOCOL_VERSION,
+    CheckpointFolder,
+    Fingerprint,
+    read_checkpoint,
+    storage_failure,
+)
+from peft_ablation.launch import on_devices
+from peft_ablation.lease import exclusive
+from peft_ablation.run import Run
+from peft_ablation.tasks import load_task
+
+log = logging.getLogger(__name__)
+
+NOT_PROTOCOL = (
+    "epochs_per_chunk",
+    "seeds",
+    "eval_batch_size",
+    "halve_batch_on_oom",
+    "checkpoint_every_steps",
+    "checkpoint_every_seconds",
+    "max_loss",
+)
+"""Settings that change how a run is carried out, but not what it computes."""
+
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prefetch thread is enough
+
+
+def fingerprint(
+    *,
+    task: str,
+    arm: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+    base: str | Path,
+    train: str | Path,
+    val: str | Path,
+    index: str | Path,
+    features: str | Path | None,
+) -> Fingerprint:
+    """Return everything that a run's result depends on, by name; files by their SHA-256."""
+    pixels = sorted(Path(index).parent.glob("shard-*.npy"))
+    weights = sorted(Path(base).glob("*.safetensors"))
+    vocabulary = sorted(Path(base).glob("tokenizer*.json"))
+    return {
+        "protocol": PROTOCOL_VERSION,
+        "task": task,
+        "arm": dict(arm),
+        "train": {k: v for k, v in settings.items() if k not in NOT_PROTOCOL},
+        "seed": seed,
+        "base": sha256_json([sha256_file(path) for path in (*weights, *vocabulary)]),
+        "data": {
+            "train": sha256_file(train),
+            "val": sha256_file(val),
+            "images": sha256_json([sha256_file(path) for path in (Path(index), *pixels)]),
+            "vision_features": bool(features),
+        },
+    }
+
+
+def train_chunk(
+    *,
+    task: str,
+    arm_name: str,
+    arm: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+    chunk: int,
+    base: str | Path,
+    train: str | Path,
+    val: str | Path,
+    index: str | Path,
+    features: str | Path | None,
+    previous: str | Path | None,
+    checkpoints: str | Path,
+    tensorboard: str | Path | None,
+    output: str | Path,
+) -> None:
+    """Train epochs `chunk * epochs_per_chunk` … of one run and write the chunk folder `output`.
+
+    Continues from the newest whole checkpoint under `checkpoints`, else from the chunk folder
+    `previous`, else from `base`. `arm` and `settings` are the fields of `config.Arm` and
+    `config.Train`. Raises `InputError` for anything a person must mend, `Stopped` on SIGTERM.
+    """
+    on_devices(
+        settings["num_processes"],
+        _train_chunk,
+        task, arm_name, arm, settings, seed, chunk, base, train, val, index, features,
+        previous, checkpoints, tensorboard, output,
+    )  # fmt: skip
+
+
+def _train_chunk(
+    task: str,
+    arm_name: str,
+    arm: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+    chunk: int,
+    base: str | Path,
+    train: str | Path,
+    val: str | Path,
+    index: str | Path,
+    features: str | Path | None,
+    previous: str | Path | None,
+    checkpoints: str | Path,
+    tensorboard: str | Path | None,
+    output: str | Path,
+) -> None:
+    """Do what `train_chunk` says, in each of its processes."""
+    torch.set_num_threads(settings["threads"])
+    accelerator = Accelerator(
+        mixed_precision=mixed_precision(settings["precision"]), gradient_accumulation_steps=1
+    )
+    belongs = fingerprint(
+        task=task, arm=arm, settings=settings, seed=seed, base=base,
+        train=train, val=val, index=index, features=features,
+    )  # fmt: skip
+    folder = CheckpointFolder(Path(checkpoints), belongs)
+    with _one_process_group(accelerator, folder, Path(checkpoints)), _termination() as asked:
+        run = Run(
+            accelerator, load_task(task), arm, settings, seed, base, train, val, index, features
+        )
+        inside = folder.newest()
+        start = inside or (read_checkpoint(previous, belongs) if previous else None)
+        if start is not None:
+            run.restore(start, folder)
+            log.info("continuing %s seed %d from %s", arm_name, seed, start.folder)
+        last = min((chunk + 1) * settings["epochs_per_chunk"], settings["epochs"])
+        name = f"{arm_name} seed {seed}"
+        for epoch in range(run.position.epoch, last):
+            run.train_epoch(epoch, chunk, folder, asked, name)
+            _log_epoch(run, epoch, name, tensorboard, accelerator)
+        if accelerator.is_main_process:
+            run.save(Path(output), belongs)
+            folder.clear()
+        accelerator.wait_for_everyone()
+
+
+def mixed_precision(precision: str) -> str:
+    """Return Accelerate's name of a `precision`: bf16 where `auto` finds a GPU that has it."""
+    if precision == "auto":
+        precision = (
+            "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+        )
+    return {"fp32": "no", "bf16": "bf16"}[precision]
+
+
+@contextmanager
+def _one_process_group(
+    accelerator: Accelerator, folder: CheckpointFolder, root: Path
+) -> Iterator[None]:
+    """Let one run at a time train this chunk; its main process holds the lock."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    lock = root.parent / f"{root.name}.lock"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise storage_failure(error, root) from None
+    with exclusive(lock):
+        folder.prune()
+        yield
+
+
+@contextmanager
+def _termination() -> Iterator[list[int]]:
+    """Collect SIGTERMs while the body runs, so that a step is never cut in the middle."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _log_epoch(
+    run: "Run", epoch: int, name: str, tensorboard: str | Path | None, accelerator: Accelerator
+) -> None:
+    row = run.history[-1]
+    log.info(
+        "%s epoch %d: train loss %.4f, val loss %.4f, %.0f examples/s",
+        name, epoch + 1, row["train_loss"], row["val_loss"], row["examples_per_second"] or 0,
+    )  # fmt: skip
+    if tensorboard and accelerator.is_main_process:
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(tensorboard)) as writer:
+            for key, value in row.items():
+                if isinstance(value, (int, float)) and key != "epoch":
+                    writer.add_scalar(key, value, epoch + 1)
