@@ -170,6 +170,7 @@ def _quality(
             f"{metric}_low": low,
             f"{metric}_high": high,
             f"{metric}_sd": _deviation(values),
+            f"{metric}_by_seed": " ".join(repr(value) for value in values if value is not None),
         }
     return result | {
         name: _mean([run.scores[name] for run in runs])

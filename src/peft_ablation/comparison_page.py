@@ -194,7 +194,7 @@ def _meanings(level: str, samples: int) -> list[str]:
         "Commonest report, commonest findings: texts made from the training split and given for "
         "every image; of the findings as many as a training report has on average, or as many as "
         "give the best F1 on the training split.",
-        "Images shuffled: each test image is swapped with another test image before the report is "
+        "Images shuffled: the test images are permuted among themselves before the reports are "
         "written. A model that reads the image loses its findings F1.",
         "Training time is that of optimizer steps, without evaluation, saving and waiting; peak "
         "memory is the largest of all seeds; stored is what this arm needs on disk besides the "

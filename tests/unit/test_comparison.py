@@ -159,6 +159,7 @@ def test_scores_are_means_over_seeds_and_memory_is_the_largest(compare, tmp_path
         assert float(row[metric]) == pytest.approx(sum(values) / 2)
         # Of two values the sample standard deviation is their distance over the root of two.
         assert float(row[f"{metric}_sd"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+        assert [float(value) for value in row[f"{metric}_by_seed"].split()] == values
         assert float(row[f"{metric}_low"]) < float(row[metric]) < float(row[f"{metric}_high"])
     assert float(row["train_seconds"]) == 10.5
     assert float(row["peak_memory_mb"]) == 101

@@ -1,0 +1,183 @@
+"""Test images with their true report and what each arm wrote. For public data alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from peft_ablation.errors import InputError
+from peft_ablation.figures.style import FAINT, INK, WRONG, house_style, write_figure
+from peft_ablation.images import ImageCache
+from peft_ablation.reports import normalise
+
+EXAMPLES: Final = 4
+WIDTH: Final = 7.5
+IMAGE: Final = 1.5
+GAP: Final = 0.18
+LINE: Final = 0.155
+TEXT_SIZE: Final = 7.5
+"""Sizes in inches; of text, in points."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A sentence as it is drawn."""
+
+    text: str
+    colour: str = INK
+    weight: str = "normal"
+
+
+def plot_examples(
+    predictions: Sequence[str | Path],
+    *,
+    index: str | Path,
+    arms: Sequence[str],
+    public: bool,
+    seed: int,
+    outputs: Sequence[str | Path],
+) -> None:
+    """Draw four test images, each with its reference and the hypothesis of each arm.
+
+    `predictions` are in the order of `arms`. The images are drawn with `seed`, from subjects of
+    their own where there are enough. Raises `InputError` unless the data are `public`.
+    """
+    if not public:
+        raise InputError(
+            "figure examples: data.public is false, and this figure shows images and texts; "
+            "set data.public: true only for data that may be shown to anyone"
+        )
+    tables = {arm: pl.read_parquet(path) for arm, path in zip(arms, predictions, strict=True)}
+    first = tables[arms[0]]
+    cache = ImageCache(index)
+    positions = cache.position(first["dicom_id"].to_list())
+    rows = _draw_rows(first["subject_id"].to_numpy(), positions >= 0, seed)
+    blocks = [_block(tables, arms, row) for row in rows]
+    shown = pl.DataFrame(
+        {
+            "dicom_id": first["dicom_id"][row],
+            "arm": arm,
+            "reference": first["reference"][row],
+            "hypothesis": tables[arm]["hypothesis"][row],
+        }
+        for row in rows
+        for arm in arms
+    )
+    with house_style():
+        write_figure(_figure(blocks, cache.pixels(positions[rows])), shown, outputs)
+
+
+def _draw_rows(subjects: np.ndarray, usable: np.ndarray, seed: int) -> list[int]:
+    """Return up to four usable rows, in the order of the table, subjects apart if possible."""
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(usable))
+    _, first = np.unique(subjects[order], return_index=True)
+    apart = order[np.sort(first)]
+    others = [row for row in order if row not in set(apart.tolist())]
+    return sorted(int(row) for row in [*apart, *others][:EXAMPLES])
+
+
+def _block(
+    tables: dict[str, pl.DataFrame], arms: Sequence[str], row: int
+) -> list[tuple[str, list[Piece]]]:
+    """Return the named paragraphs of one example."""
+    reference = sentences(tables[arms[0]]["reference"][row])
+    paragraphs = [("true report", [Piece(sentence) for sentence in reference])]
+    for arm in arms:
+        paragraphs.append((arm, marked(tables[arm]["hypothesis"][row], reference)))
+    return paragraphs
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a report, each with its full stop and no space before it."""
+    parts = (part.strip() for part in text.split("."))
+    return [f"{part}." for part in parts if part]
+
+
+def marked(text: str, reference: Sequence[str]) -> list[Piece]:
+    """Return the sentences of `text`, those that `reference` has not marked, and what it lacks."""
+    said = sentences(text)
+    true = {normalise(sentence) for sentence in reference}
+    pieces = [
+        Piece(sentence) if normalise(sentence) in true else Piece(f"✗ {sentence}", WRONG)
+        for sentence in said
+    ]
+    lacking = len(true - {normalise(sentence) for sentence in said})
+    if not said:
+        pieces.append(Piece("(nothing)", FAINT))
+    if lacking:
+        pieces.append(Piece(f"(lacks {lacking} of {len(true)})", FAINT))
+    return pieces
+
+
+def _figure(blocks: list[list[tuple[str, list[Piece]]]], pixels: np.ndarray) -> Figure:
+    """Lay out the examples one under another; the height follows from the texts."""
+    flowed = [
+        [(name, flow(pieces, WIDTH - IMAGE - GAP)) for name, pieces in block] for block in blocks
+    ]
+    lines = [sum(len(text) + 1.25 for _, text in block) for block in flowed]
+    heights = [max(IMAGE, LINE * number) + GAP for number in lines]
+    figure = Figure(figsize=(WIDTH, sum(heights)))
+    page = figure.add_axes((0, 0, 1, 1))
+    page.set(xlim=(0, WIDTH), ylim=(sum(heights), 0))
+    page.axis("off")
+    top = 0.0
+    for block, height, image in zip(flowed, heights, pixels, strict=True):
+        page.imshow(
+            image, cmap="gray", vmin=0, vmax=255, extent=(0, IMAGE, top + IMAGE, top), zorder=2
+        )
+        _write(page, block, top)
+        top += height
+    page.set(xlim=(0, WIDTH), ylim=(sum(heights), 0), aspect="auto")
+    return figure
+
+
+def _write(
+    page: Axes, block: list[tuple[str, list[list[tuple[float, Piece]]]]], top: float
+) -> None:
+    left, line = IMAGE + GAP, top + LINE * 0.8
+    for name, text in block:
+        page.text(left, line, name, fontsize=TEXT_SIZE, weight="bold", va="baseline")
+        for words in text:
+            line += LINE
+            for offset, piece in words:
+                page.text(
+                    left + offset,
+                    line,
+                    piece.text,
+                    fontsize=TEXT_SIZE,
+                    color=piece.colour,
+                    va="baseline",
+                    parse_math=False,
+                )
+        line += LINE * 1.25
+
+
+def flow(pieces: Sequence[Piece], width: float) -> list[list[tuple[float, Piece]]]:
+    """Break pieces into lines of at most `width` inches; each word keeps its piece's colour.
+
+    Returns, for each line, runs of one colour and their distance from the left in inches.
+    """
+    font = FontProperties(family="DejaVu Sans", size=TEXT_SIZE)
+
+    def inches(text: str) -> float:
+        return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
+
+    space = inches("n n") - inches("nn")
+    lines: list[list[tuple[float, Piece]]] = [[]]
+    at = 0.0
+    for piece in pieces:
+        for word in piece.text.split():
+            long = inches(word)
+            if lines[-1] and at + long > width:
+                lines.append([])
+                at = 0.0
+            lines[-1].append((at, Piece(word, piece.colour)))
+            at += long + space
+    return lines

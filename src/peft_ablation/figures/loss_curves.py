@@ -1,0 +1,84 @@
+"""Loss by epoch: training and validation side by side, one colour an arm."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from peft_ablation.figures.style import Look, house_style, legend_below, new_figure, write_figure
+
+PARTS: Final = (("train_loss", "Training"), ("val_loss", "Validation"))
+LOGARITHMIC_FROM: Final = 30
+"""Ratio of the largest loss to the smallest from which the axis is logarithmic."""
+
+
+def plot_loss_curves(
+    histories: Sequence[str | Path],
+    *,
+    runs: Sequence[tuple[str, int]],
+    outputs: Sequence[str | Path],
+) -> None:
+    """Draw `train_loss` and `val_loss` of the history of each run (arm, seed), in nats a token.
+
+    Thin lines are runs, thick lines the mean over the seeds that have the epoch; a ring marks the
+    mean's lowest validation loss.
+    """
+    table = pl.concat(
+        pl.read_csv(path).select(
+            pl.lit(arm).alias("arm"),
+            pl.lit(int(seed)).alias("seed"),
+            "epoch",
+            pl.col("train_loss", "val_loss").cast(pl.Float64),
+        )
+        for path, (arm, seed) in zip(histories, runs, strict=True)
+    )
+    arms = list(dict.fromkeys(arm for arm, _ in runs))
+    look = Look(arms)
+    with house_style():
+        figure = new_figure(7.5, 3.6)
+        axes = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axis, (column, title) in zip(axes, PARTS, strict=True):
+            for arm in arms:
+                _draw(axis, table.filter(pl.col("arm") == arm), column, look, arm)
+            axis.set_title(title, loc="left")
+            axis.set_xlabel("Epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes[0].set_ylabel("Loss (nats a token)")
+        losses = table.select("train_loss", "val_loss").to_numpy()
+        losses = losses[np.isfinite(losses) & (losses > 0)]
+        if losses.size and losses.max() / losses.min() > LOGARITHMIC_FROM:
+            axes[0].set_yscale("log")
+        handles = [
+            Line2D([], [], color=look.colour(arm), marker=look.marker(arm), linewidth=2, ms=5)
+            for arm in arms
+        ]
+        ring = Line2D([], [], color="black", marker="o", mfc="none", ms=10, linestyle="none")
+        legend_below(figure, [*handles, ring], [*arms, "lowest validation loss"], 95)
+        write_figure(figure, table, outputs)
+
+
+def _draw(axis: Axes, history: pl.DataFrame, column: str, look: Look, arm: str) -> None:
+    colour = look.colour(arm)
+    seeds = history["seed"].unique().to_list()
+    if len(seeds) > 1:
+        for seed in sorted(seeds):
+            run = history.filter(pl.col("seed") == seed)
+            axis.plot(run["epoch"], run[column], color=colour, linewidth=0.7, alpha=0.55)
+    mean = history.group_by("epoch").agg(pl.col(column).mean()).sort("epoch")
+    axis.plot(mean["epoch"], mean[column], color=colour, linewidth=2, marker=look.marker(arm), ms=4)
+    lowest = mean[column].arg_min()
+    if column == "val_loss" and lowest is not None:
+        axis.plot(
+            mean["epoch"][lowest],
+            mean[column][lowest],
+            marker="o",
+            ms=10,
+            mfc="none",
+            mec=colour,
+            mew=1.3,
+        )

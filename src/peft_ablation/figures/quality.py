@@ -1,0 +1,95 @@
+"""Quality by arm, beside the same arm with shuffled images and reports that ignore the image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from peft_ablation.figures.style import (
+    FAINT,
+    INK,
+    Look,
+    house_style,
+    legend_below,
+    new_figure,
+    rows_of_names,
+    write_figure,
+)
+
+AXES: Final = {
+    "bleu": "BLEU (0 to 100)",
+    "findings_f1": "Findings F1 (0 to 1)",
+}
+BASELINES: Final = (
+    ("constant_report", "commonest report, always", (0, (1, 1.5))),
+    ("label_prior", "commonest findings, always", (0, (5, 2))),
+)
+
+
+def plot_quality(
+    table: str | Path, *, metrics: Sequence[str], outputs: Sequence[str | Path]
+) -> None:
+    """Draw each of `metrics` by arm, from `comparison.csv`."""
+    arms = pl.read_csv(table, infer_schema_length=None)
+    names = arms["arm"].to_list()
+    look = Look(names)
+    with house_style():
+        figure = new_figure(7.5, 1.7 + 0.42 * len(names))
+        panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(panels, metrics, strict=True):
+            for place, row in enumerate(arms.iter_rows(named=True)):
+                _draw_arm(axis, place, row, metric, look)
+            for column, _, dashes in BASELINES:
+                value = arms[f"{column}_{metric}"][0]
+                if value is not None:
+                    axis.axvline(value, color=INK, linewidth=1.1, linestyle=dashes, zorder=1)
+            rows_of_names(axis, names)
+            axis.set_xlim(left=0)
+            axis.margins(x=0.06)
+            axis.set_xlabel(AXES[metric])
+        legend_below(figure, *_legend(arms), 85)
+        columns = [
+            "arm",
+            *(
+                f"{metric}{end}"
+                for metric in metrics
+                for end in ("", "_low", "_high", "_by_seed", "_shuffled")
+            ),
+            *(f"{column}_{metric}" for column, _, _ in BASELINES for metric in metrics),
+        ]
+        write_figure(figure, arms.select(columns), outputs)
+
+
+def _draw_arm(axis: Axes, place: int, row: dict[str, Any], metric: str, look: Look) -> None:
+    colour, marker = look.colour(row["arm"]), look.marker(row["arm"])
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    if low is not None:
+        axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+    seeds = [float(value) for value in str(row[f"{metric}_by_seed"] or "").split()]
+    if len(seeds) > 1:
+        axis.plot(seeds, [place + 0.24] * len(seeds), "|", color=colour, ms=6, mew=1.2)
+    if row[f"{metric}_shuffled"] is not None:
+        axis.plot(row[f"{metric}_shuffled"], place, marker, mfc="white", mec=colour, mew=1.3, ms=6)
+    if row[metric] is not None:
+        axis.plot(row[metric], place, marker, color=colour, ms=7)
+
+
+def _legend(arms: pl.DataFrame) -> tuple[list[Line2D], list[str]]:
+    def dot(**look: Any) -> Line2D:
+        return Line2D([], [], color=FAINT, marker="o", **look)
+
+    entries = [(dot(ms=7, linewidth=2.2), "mean over seeds, interval")]
+    if (arms["seeds"] > 1).any():
+        entries.append(
+            (Line2D([], [], color=FAINT, marker="|", ls="none", mew=1.2), "single seeds")
+        )
+    entries.append((dot(ms=6, mfc="white", mew=1.3, ls="none"), "test images shuffled"))
+    entries += [
+        (Line2D([], [], color=INK, linewidth=1.1, linestyle=dashes), label)
+        for _, label, dashes in BASELINES
+    ]
+    handles, labels = zip(*entries, strict=True)
+    return list(handles), list(labels)

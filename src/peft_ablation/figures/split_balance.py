@@ -1,0 +1,87 @@
+"""How evenly the splits share each label."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from matplotlib.lines import Line2D
+
+from peft_ablation.figures.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    house_style,
+    legend_below,
+    new_figure,
+    rows_of_names,
+    write_figure,
+)
+from peft_ablation.labels import display_name
+from peft_ablation.splits import EXCELLENT, MODERATE, SPLITS
+
+NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
+VERDICTS: Final = {
+    "excellent": (COLOURS[2], "o", f"excellent (below {EXCELLENT:.0%})"),
+    "moderate": (COLOURS[4], "s", f"moderate (below {MODERATE:.0%})"),
+    "poor": (COLOURS[1], "X", "poor"),
+}
+
+
+def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) -> None:
+    """Draw each label's share of images by split, and its coefficient of variation."""
+    table = pl.read_csv(balance, infer_schema_length=None)
+    labels = [display_name(label) for label in table["label"]]
+    places = np.arange(len(labels))
+    with house_style():
+        figure = new_figure(7.5, 4.8)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for number, (split, marker) in enumerate(zip(SPLITS, "^os", strict=True)):
+            left.plot(
+                100 * table[f"prevalence_{split}"],
+                # Side by side, since the three are nearly equal.
+                places + (number - 1) * 0.22,
+                marker,
+                color=COLOURS[number],
+                ms=4.5,
+            )
+        left.set_xlim(left=0)
+        left.set_xlabel("Images with the label present (%)")
+        for verdict, (colour, marker, _) in VERDICTS.items():
+            chosen = (table["verdict"] == verdict).to_numpy()
+            variation = 100 * table["coefficient_of_variation"].to_numpy()[chosen]
+            right.plot(variation, places[chosen], marker, color=colour, ms=7)
+        for place in places[table["coefficient_of_variation"].is_null().to_numpy()]:
+            right.text(
+                0.02,
+                place,
+                "no image has it",
+                transform=right.get_yaxis_transform(),
+                va="center",
+                color=FAINT,
+                fontsize=8,
+            )
+        for bound in (EXCELLENT, MODERATE):
+            right.axvline(100 * bound, color=INK, linewidth=0.9, linestyle=(0, (5, 2)), zorder=1)
+        largest = table["coefficient_of_variation"].max() or 0.0
+        right.set_xlim(0, 100 * max(1.15 * MODERATE, 1.1 * float(largest)))  # type: ignore[arg-type]
+        right.set_xlabel("Coefficient of variation over the splits (%)")
+        rows_of_names(left, labels)
+        left.grid(visible=True, axis="y")
+        right.grid(visible=True, axis="y")
+        right.tick_params(axis="y", length=0)
+        entries = [
+            *(
+                (Line2D([], [], color=COLOURS[i], marker=mark, ls="none", ms=5), NAMES[split])
+                for i, (split, mark) in enumerate(zip(SPLITS, "^os", strict=True))
+            ),
+            *(
+                (Line2D([], [], color=colour, marker=mark, ls="none", ms=7), text)
+                for verdict, (colour, mark, text) in VERDICTS.items()
+                if verdict in table["verdict"]
+            ),
+        ]
+        handles, texts = zip(*entries, strict=True)
+        legend_below(figure, handles, texts, 120)
+        write_figure(figure, table, outputs)
