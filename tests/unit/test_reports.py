@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_sampling import table_of
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -23,6 +23,7 @@ def mentioned(row):
 
 
 @pytest.mark.parametrize("name", ["corrected", "plain"])
+@settings(deadline=None)
 @given(row=ROWS)
 @example(row=FULL[1])
 @example(row=FULL[0])
@@ -37,6 +38,7 @@ def test_labels_to_text_to_labels_is_exact(name, row):
         assert (parsed.unparsed, parsed.contradicted, parsed.repeated) == ((), (), 0)
 
 
+@settings(deadline=None)
 @given(row=ROWS)
 def test_as_published_loses_no_finding_and_nothing_else(row):
     """Known loss: No Finding = 1 is never said, so an image with no other label says nothing."""
@@ -77,6 +79,7 @@ def test_normal_can_fire_and_never_stands_beside_a_finding():
                 assert corrected.parse(text).labels == {"No_Finding": 1, label: value}
 
 
+@settings(deadline=None)
 @given(row=ROWS)
 def test_corrected_never_says_both_normal_and_abnormal(row):
     text = load_template("corrected").render(row, "sentence")
@@ -104,6 +107,7 @@ def uncased():
 
 
 @pytest.mark.parametrize("name", ["corrected", "plain"])
+@settings(deadline=None)
 @given(row=ROWS)
 def test_text_decoded_from_uncased_wordpiece_is_read(name, row, uncased):
     template = load_template(name)
@@ -139,6 +143,7 @@ def test_empty_text_says_nothing():
         assert (parsed.labels, parsed.unparsed) == ({}, ())
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_can_be_read(text):
     parsed = load_template("corrected").parse(text)

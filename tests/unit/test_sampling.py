@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -62,12 +62,14 @@ def charged_row_by_row(labels, quota, count_values, seed):
     return charged
 
 
+@settings(deadline=None)
 @given(MATRICES, st.integers(1, 12), COUNTED, st.integers(0, 3))
 def test_first_open_quota_is_the_published_walk(labels, quota, count_values, seed):
     drawn = draw(labels, "first_open_quota", quota, count_values, seed)
     assert drawn.charged.tolist() == charged_row_by_row(labels, quota, count_values, seed).tolist()
 
 
+@settings(deadline=None)
 @given(MATRICES, st.integers(1, 12), COUNTED, st.integers(0, 3))
 def test_rarest_first_gives_each_label_its_quota_or_all_it_has(labels, quota, count_values, seed):
     drawn = draw(labels, "rarest_first", quota, count_values, seed)

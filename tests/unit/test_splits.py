@@ -201,7 +201,7 @@ def test_balance_by_hand():
 
 
 def test_published_verdicts():
-    """FACTS of the published split: 1.5 % excellent, 2.3 % and 3.1 % moderate."""
+    """The published split calls 1.5 % excellent, 2.3 % and 3.1 % moderate."""
     assert [verdict(v) for v in (0.0, 0.015, 0.0199, 0.02, 0.031, 0.05, None)] == [
         "excellent",
         "excellent",
