@@ -1,14 +1,38 @@
-"""Bytes of many objects under one root, in order and verified: a local tree or cloud storage."""
+"""Bytes of many objects under one root, in order and verified: a local tree or cloud storage.
 
+Cloud storage is read through fsspec, `gs://` through gcsfs. Many objects are in flight at a time,
+never more than `cloud.requests_in_flight`, so that memory does not grow with their number.
+"""
+
+import asyncio
+import base64
 import hashlib
+import logging
+import os
+import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft_ablation.artifacts import whole_file
 from peft_ablation.errors import InputError
+from peft_ablation.google_access import (
+    ACCESS_PAGE,
+    LOG_IN,
+    billing_project,
+    cloud_settings,
+    credentials,
+    scrubbed,
+)
 
 CHECKSUM_FILES = ("SHA256SUMS.txt", "SHA256SUMS")
+# Wrong bytes are fetched again so many times before the object itself is held to be wrong.
+TRIES = 3
+# What a waiting reader grants beyond the deadline that the request keeps by itself.
+GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,12 +60,24 @@ def read_objects(
 ) -> Iterator[tuple[str, bytes | BadObject]]:
     """Yield each path with its bytes, or with what is wrong with it, in the order of `paths`.
 
-    `checksums` maps a path to its SHA-256 (lower-case hex); with `verify`, a path that is not
-    in it is bad too. Bytes that do not fit their checksum are never passed on.
+    With `verify`, bytes are held against `checksums` (path to SHA-256 in hex, where given; a path
+    that is not in it is bad) and against the md5Hash or crc32c of Google Cloud Storage. Bytes that
+    do not fit are fetched again and never passed on.
+
+    Raises `InputError` for what concerns more than one object: no credentials, no access, nobody
+    who pays, no connection, or a service that gave no answer within `cloud.deadline` seconds.
     """
-    del cloud
-    for path in paths:
-        yield path, _read_local(Path(root, path), path, checksums if verify else None)
+    wanted = checksums if verify else None
+    if is_local(root):
+        for path in paths:
+            yield path, _read_local(Path(root, path), path, wanted)
+        return
+    settings = cloud_settings(cloud)
+    source = _Remote(str(root), settings, wanted, verify)
+    try:
+        yield from _in_order(source, paths, settings)
+    finally:
+        source.close()
 
 
 def _read_local(file: Path, path: str, checksums: Mapping[str, str] | None) -> bytes | BadObject:
@@ -53,18 +89,251 @@ def _read_local(file: Path, path: str, checksums: Mapping[str, str] | None) -> b
         return BadObject("forbidden", "no permission to read the file")
     except OSError as error:
         return BadObject("unreadable", error.strerror or type(error).__name__)
-    return _verified(data, path, checksums)
-
-
-def _verified(data: bytes, path: str, checksums: Mapping[str, str] | None) -> bytes | BadObject:
     if not data:
         return BadObject("empty", "0 bytes")
-    if checksums is not None:
-        if path not in checksums:
-            return BadObject("checksum", "not listed in SHA256SUMS")
-        if hashlib.sha256(data).hexdigest() != checksums[path]:
-            return BadObject("checksum", f"SHA-256 of {len(data)} bytes differs from SHA256SUMS")
-    return data
+    wrong = _sha256_problem(data, path, checksums)
+    return data if wrong is None else BadObject("checksum", wrong)
+
+
+def _sha256_problem(data: bytes, path: str, checksums: Mapping[str, str] | None) -> str | None:
+    if checksums is None:
+        return None
+    if path not in checksums:
+        return "not listed in SHA256SUMS"
+    if hashlib.sha256(data).hexdigest() != checksums[path]:
+        return f"SHA-256 of {len(data)} bytes differs from SHA256SUMS"
+    return None
+
+
+def _in_order(
+    source: "_Remote", paths: Sequence[str], settings: Mapping[str, Any]
+) -> Iterator[tuple[str, bytes | BadObject]]:
+    pending: deque[tuple[str, Future[bytes | BadObject]]] = deque()
+    # The first object goes alone: no access is then told once, after one request.
+    window, proven = 1, False
+    try:
+        for place in range(len(paths) + 1):
+            while pending and (len(pending) >= window or place == len(paths)):
+                path, future = pending.popleft()
+                try:
+                    found = future.result(timeout=settings["deadline"] + GRACE_SECONDS)
+                except Exception as error:
+                    found = source.failure(path, error, proven)
+                yield path, found
+                window, proven = settings["requests_in_flight"], True
+            if place < len(paths):
+                pending.append((paths[place], source.submit(paths[place])))
+    finally:
+        for _, future in pending:
+            future.cancel()
+
+
+class _Remote:
+    """One fsspec file system, opened for this process alone (they do not survive a fork)."""
+
+    def __init__(
+        self,
+        root: str,
+        settings: Mapping[str, Any],
+        checksums: Mapping[str, str] | None,
+        verify: bool,
+    ) -> None:
+        self.root = root.rstrip("/")
+        self.settings = settings
+        self.checksums = checksums
+        self.verify = verify
+        self.keep = Path(settings["keep_originals"]) if settings["keep_originals"] else None
+        self.fs, self.base = open_filesystem(self.root, settings)
+        self.is_google = root.startswith(("gs://", "gcs://"))
+        self.pool = (
+            None if self.fs.async_impl else ThreadPoolExecutor(settings["requests_in_flight"])
+        )
+
+    def submit(self, path: str) -> "Future[bytes | BadObject]":
+        if self.keep is not None and (self.keep / path).is_file():
+            kept: Future[bytes | BadObject] = Future()
+            kept.set_result(_read_local(self.keep / path, path, self.checksums))
+            return kept
+        if self.pool is not None:
+            return self.pool.submit(self._fetch_blocking, path)
+        return asyncio.run_coroutine_threadsafe(
+            asyncio.wait_for(self._fetch(path), self.settings["deadline"]), self.fs.loop
+        )
+
+    async def _fetch(self, path: str) -> bytes | BadObject:
+        key = f"{self.base}/{path}"
+        wrong = ""
+        for attempt in range(TRIES):
+            if attempt:
+                await asyncio.sleep(min(0.2 * 2**attempt, 5))
+            if self.is_google:
+                data, problem = await self._fetch_google(key)
+            else:
+                data, problem = await self.fs._cat_file(key), None
+            problem = problem or _sha256_problem(data, path, self.checksums)
+            if problem is None:
+                return self._kept(path, data)
+            wrong = problem
+        return BadObject("checksum", f"{wrong}, {TRIES} times")
+
+    async def _fetch_google(self, key: str) -> tuple[bytes, str | None]:
+        # cat_file would throw the headers away, and with them the hash: one request instead of two.
+        headers, data = await self.fs._call("GET", self.fs.url(key))
+        if not self.verify:
+            return data, None
+        hashes = dict(
+            part.strip().split("=", 1)
+            for line in headers.getall("x-goog-hash", [])
+            for part in line.split(",")
+        )
+        if not hashes:
+            info = await self.fs._info(key)
+            hashes = {"md5": info.get("md5Hash"), "crc32c": info.get("crc32c")}
+        return data, _google_problem(data, hashes)
+
+    def _fetch_blocking(self, path: str) -> bytes | BadObject:
+        end = time.monotonic() + self.settings["deadline"]
+        wrong = ""
+        for attempt in range(TRIES):
+            try:
+                data = self.fs.cat_file(f"{self.base}/{path}")
+            except (FileNotFoundError, PermissionError):
+                raise
+            except Exception:
+                if attempt == TRIES - 1 or time.monotonic() > end:
+                    raise
+                continue
+            problem = _sha256_problem(data, path, self.checksums)
+            if problem is None:
+                return self._kept(path, data)
+            wrong = problem
+        return BadObject("checksum", f"{wrong}, {TRIES} times")
+
+    def _kept(self, path: str, data: bytes) -> bytes | BadObject:
+        if not data:
+            return BadObject("empty", "0 bytes")
+        if self.keep is not None:
+            with whole_file(self.keep / path) as part:
+                part.write_bytes(data)
+        return data
+
+    def failure(self, path: str, error: Exception, proven: bool) -> BadObject:
+        """Return what is wrong with one object, or raise `InputError` if it concerns them all."""
+        return explain_failure(f"{self.root}/{path}", error, proven, self.settings)
+
+    def close(self) -> None:
+        """Give connections back."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+        session = getattr(self.fs, "_session", None)
+        if session is not None and self.is_google:
+            self.fs.close_session(self.fs.loop, session)
+
+
+def open_filesystem(root: str, settings: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the root's path in it.
+
+    For `gs://`: application-default credentials, read only, requester pays, and timeouts (gcsfs
+    has none of its own: a stall would hang for ever). STORAGE_EMULATOR_HOST points elsewhere.
+    """
+    import fsspec
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(
+        total=None,
+        sock_connect=settings["connect_timeout"],
+        sock_read=settings["read_timeout"],
+    )
+    if not root.startswith(("gs://", "gcs://")):
+        options = {"client_kwargs": {"timeout": timeout}} if root.startswith("http") else {}
+        try:
+            fs, base = fsspec.core.url_to_fs(root, skip_instance_cache=True, **options)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"config: cloud.images_url: cannot read {root.split('://')[0]}:// URLs "
+                f"({scrubbed(error)})"
+            ) from None
+        return fs, str(base).rstrip("/")
+    # The class that `gcsfs` exports probes the bucket by gRPC before every call and breaks
+    # requester pays (fsspec/gcsfs#814); this is the one below it.
+    from gcsfs.core import GCSFileSystem
+
+    # It logs a traceback for each error that it also raises.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    payer = billing_project(settings)
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    token = credentials(
+        "https://www.googleapis.com/auth/devstorage.read_only", "STORAGE_EMULATOR_HOST"
+    )
+    fs = GCSFileSystem(
+        token="anon" if emulator else token,
+        access="read_only",
+        requester_pays=payer,
+        requests_timeout=timeout,
+        endpoint_url=emulator,
+        skip_instance_cache=True,
+    )
+    return fs, root.split("://", 1)[1]
+
+
+def _google_problem(data: bytes, hashes: Mapping[str, str | None]) -> str | None:
+    """Say how `data` differs from its base64 md5, or its crc32c (composite objects have no md5)."""
+    if hashes.get("md5"):
+        found = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        kind, expected = "md5Hash", hashes["md5"]
+    elif hashes.get("crc32c"):
+        import google_crc32c
+
+        found = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+        kind, expected = "crc32c", hashes["crc32c"]
+    else:
+        return "the store gives neither md5Hash nor crc32c"
+    return None if found == expected else f"{len(data)} bytes differ from the store's {kind}"
+
+
+def explain_failure(
+    url: str, error: Exception, proven: bool, settings: Mapping[str, Any]
+) -> BadObject:
+    """Turn a request's exception into a bad object, or raise the one line that ends the run.
+
+    `proven`: another object was read before, so that a refusal is this object's alone.
+    """
+    import aiohttp
+    from google.auth.exceptions import GoogleAuthError
+
+    said = scrubbed(str(error).partition("\n")[2] or error, settings)
+    code = getattr(error, "code", None)
+    payment = "set cloud.billing_project to a project with billing that you may use"
+    again = "nothing wrong was kept; run the same command again"
+    bill_words = ("requester pays", "serviceusage", "billing", "user project", "userproject")
+    if isinstance(error, FileNotFoundError):
+        return BadObject("missing", "not in the store (404)")
+    if any(word in str(error).lower() for word in bill_words):
+        raise InputError(f"{url}: nobody is billed for the download: {said}; {payment}") from None
+    if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
+        raise InputError(
+            f"{url}: no connection to the store ({type(error).__name__}); check the network or "
+            "cloud.images_url (compute nodes often have none), then run the same command again"
+        ) from None
+    if isinstance(error, TimeoutError):
+        raise InputError(
+            f"{url}: no whole answer within cloud.deadline ({settings['deadline']:g} s) or "
+            f"cloud.read_timeout ({settings['read_timeout']:g} s); {again}, or raise them"
+        ) from None
+    if isinstance(error, GoogleAuthError) or code in (401, "401"):
+        raise InputError(f"{url}: Google Cloud refused the credentials; {LOG_IN}") from None
+    if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):
+        if proven:
+            return BadObject("forbidden", "access denied (403)")
+        raise InputError(
+            f"{url}: access denied (403: {said}); request access to the data set for the account "
+            f"of the application-default credentials at {ACCESS_PAGE}"
+        ) from None
+    if code is not None:
+        raise InputError(
+            f"{url}: the store answered {code} ({said}) to every try; {again}"
+        ) from None
+    raise InputError(f"{url}: {type(error).__name__} ({said}); {again}") from None
 
 
 def read_checksums(root: str | Path, wanted: Collection[str]) -> dict[str, str] | None:

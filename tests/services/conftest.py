@@ -1,0 +1,28 @@
+"""Services on loopback that the real clients talk to."""
+
+import gcs_server
+import pytest
+
+PROJECT = "secret-billing-project"
+
+
+@pytest.fixture
+def gcs(monkeypatch):
+    """Google Cloud Storage; gcsfs finds it by STORAGE_EMULATOR_HOST."""
+    running, server = gcs_server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.url)
+    yield running
+    gcs_server.stop(running, server)
+
+
+@pytest.fixture
+def cloud():
+    """A site's `cloud` section with timeouts fit for a test."""
+    return {
+        "billing_project": PROJECT,
+        "images_url": f"gs://{gcs_server.BUCKET}",
+        "connect_timeout": 2,
+        "read_timeout": 0.7,
+        "deadline": 8,
+        "requests_in_flight": 8,
+    }
