@@ -1,0 +1,40 @@
+# make demo: the default study, from nothing to its comparison. make test: the tests. make lint: the linters.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STUDY ?= phantom_cxr
+RESULTS ?= results
+
+.PHONY: demo test lint install clean
+
+install: $(VENV)/.installed
+
+# The lock file pins every package; the project itself is installed without touching them.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/snakemake --cores all --resources gpu=1 --quiet rules host reason --config study=$(STUDY) results=$(RESULTS)
+	$(BIN)/snakemake --config study=$(STUDY) results=$(RESULTS) --quiet all --report $(RESULTS)/$(STUDY)/report.html
+	@echo
+	@cat $(RESULTS)/$(STUDY)/comparison/comparison.md
+	@echo
+	@echo "Comparison table: $(RESULTS)/$(STUDY)/comparison/comparison.csv (and .md beside it)"
+	@echo "Report page:      $(RESULTS)/$(STUDY)/report.html"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+clean:
+	rm -rf $(VENV) results resources/bases .snakemake
