@@ -5,6 +5,7 @@ files are ever copied; pickled weights and code are left where they are.
 """
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 from peft_ablation.artifacts import read_json, sha256_file, sha256_json, whole_folder, write_json
 from peft_ablation.errors import InputError
+
+log = logging.getLogger(__name__)
 
 PHANTOM_VERSION: Final = 1
 """Raise when renderer, tokenizer or pre-training change what the same settings make."""
@@ -101,6 +104,8 @@ def fetch_base(identity: str, revision: str | None, output: str | Path) -> None:
         elif re.fullmatch(r"[\w.-]+/[\w.-]+", identity) and revision:
             commit = _download(identity, revision, folder)
             check_base(folder, f"{identity} at {revision}")
+            if commit != revision:
+                log.warning("base.revision: %s may move; pin %s", revision, commit)
         else:
             raise InputError(
                 f"base.id: {identity!r} is no folder and no hub id with a revision; expected "

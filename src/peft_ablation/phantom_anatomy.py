@@ -148,7 +148,8 @@ class _Chest:
         """Return Gaussian clouds (N, H, W)."""
         across = np.exp(-(((self.grid.x - x) / sx) ** 2)).astype(np.float32)
         down = np.exp(-(((self.grid.y - y) / sy) ** 2)).astype(np.float32)
-        return across * down
+        cloud: Floats = across * down
+        return cloud
 
 
 def _chest(labels: Labels, traits: Floats, lateral: npt.NDArray[np.bool_], size: int) -> _Chest:
