@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,15 +25,22 @@ GAP: Final = 0.18
 LINE: Final = 0.155
 TEXT_SIZE: Final = 7.5
 """Sizes in inches; of text, in points."""
+PAGE: Final = 10.5
+"""Height in inches that the examples fill at most, but for a single longer one."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A sentence as it is drawn."""
+    """A sentence or word as it is drawn."""
 
     text: str
     colour: str = INK
-    weight: str = "normal"
+
+
+Line = list[tuple[float, Piece]]
+"""Words and their distance from the left, in inches."""
+Block = list[tuple[str, list[Line]]]
+"""The named paragraphs of one example."""
 
 
 def plot_examples(
@@ -44,7 +52,7 @@ def plot_examples(
     seed: int,
     outputs: Sequence[str | Path],
 ) -> None:
-    """Draw four test images, each with its reference and the hypothesis of each arm.
+    """Draw up to four test images, as many as fit a page, with what is and was written of them.
 
     `predictions` are in the order of `arms`. The images are drawn with `seed`, from subjects of
     their own where there are enough. Raises `InputError` unless the data are `public`.
@@ -59,7 +67,9 @@ def plot_examples(
     cache = ImageCache(index)
     positions = cache.position(first["dicom_id"].to_list())
     rows = _draw_rows(first["subject_id"].to_numpy(), positions >= 0, seed)
-    blocks = [_block(tables, arms, row) for row in rows]
+    blocks = [_flowed(tables, arms, row) for row in rows]
+    fitting = max(1, int((np.cumsum([_height(block) for block in blocks]) <= PAGE).sum()))
+    rows, blocks = rows[:fitting], blocks[:fitting]
     shown = pl.DataFrame(
         {
             "dicom_id": first["dicom_id"][row],
@@ -74,7 +84,9 @@ def plot_examples(
         write_figure(_figure(blocks, cache.pixels(positions[rows])), shown, outputs)
 
 
-def _draw_rows(subjects: np.ndarray, usable: np.ndarray, seed: int) -> list[int]:
+def _draw_rows(
+    subjects: npt.NDArray[np.int64], usable: npt.NDArray[np.bool_], seed: int
+) -> list[int]:
     """Return up to four usable rows, in the order of the table, subjects apart if possible."""
     order = np.random.default_rng(seed).permutation(np.flatnonzero(usable))
     _, first = np.unique(subjects[order], return_index=True)
@@ -83,15 +95,18 @@ def _draw_rows(subjects: np.ndarray, usable: np.ndarray, seed: int) -> list[int]
     return sorted(int(row) for row in [*apart, *others][:EXAMPLES])
 
 
-def _block(
-    tables: dict[str, pl.DataFrame], arms: Sequence[str], row: int
-) -> list[tuple[str, list[Piece]]]:
-    """Return the named paragraphs of one example."""
+def _flowed(tables: dict[str, pl.DataFrame], arms: Sequence[str], row: int) -> Block:
+    """Return the named paragraphs of one example, broken into lines."""
     reference = sentences(tables[arms[0]]["reference"][row])
     paragraphs = [("true report", [Piece(sentence) for sentence in reference])]
     for arm in arms:
         paragraphs.append((arm, marked(tables[arm]["hypothesis"][row], reference)))
-    return paragraphs
+    return [(name, flow(pieces, WIDTH - IMAGE - GAP)) for name, pieces in paragraphs]
+
+
+def _height(block: Block) -> float:
+    """Return how high an example is drawn, in inches."""
+    return max(IMAGE, LINE * sum(len(text) + 1.25 for _, text in block)) + GAP
 
 
 def sentences(text: str) -> list[str]:
@@ -116,19 +131,15 @@ def marked(text: str, reference: Sequence[str]) -> list[Piece]:
     return pieces
 
 
-def _figure(blocks: list[list[tuple[str, list[Piece]]]], pixels: np.ndarray) -> Figure:
+def _figure(blocks: Sequence[Block], pixels: npt.NDArray[np.uint8]) -> Figure:
     """Lay out the examples one under another; the height follows from the texts."""
-    flowed = [
-        [(name, flow(pieces, WIDTH - IMAGE - GAP)) for name, pieces in block] for block in blocks
-    ]
-    lines = [sum(len(text) + 1.25 for _, text in block) for block in flowed]
-    heights = [max(IMAGE, LINE * number) + GAP for number in lines]
+    heights = [_height(block) for block in blocks]
     figure = Figure(figsize=(WIDTH, sum(heights)))
     page = figure.add_axes((0, 0, 1, 1))
     page.set(xlim=(0, WIDTH), ylim=(sum(heights), 0))
     page.axis("off")
     top = 0.0
-    for block, height, image in zip(flowed, heights, pixels, strict=True):
+    for block, height, image in zip(blocks, heights, pixels, strict=True):
         page.imshow(
             image, cmap="gray", vmin=0, vmax=255, extent=(0, IMAGE, top + IMAGE, top), zorder=2
         )
@@ -159,18 +170,15 @@ def _write(
         line += LINE * 1.25
 
 
-def flow(pieces: Sequence[Piece], width: float) -> list[list[tuple[float, Piece]]]:
-    """Break pieces into lines of at most `width` inches; each word keeps its piece's colour.
-
-    Returns, for each line, runs of one colour and their distance from the left in inches.
-    """
+def flow(pieces: Sequence[Piece], width: float) -> list[Line]:
+    """Break pieces into lines of at most `width` inches; each word keeps its piece's colour."""
     font = FontProperties(family="DejaVu Sans", size=TEXT_SIZE)
 
     def inches(text: str) -> float:
         return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
     space = inches("n n") - inches("nn")
-    lines: list[list[tuple[float, Piece]]] = [[]]
+    lines: list[Line] = [[]]
     at = 0.0
     for piece in pieces:
         for word in piece.text.split():

@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.text import OffsetFrom
+from matplotlib.transforms import offset_copy
 
 from peft_ablation.figures.style import (
     TIME,
@@ -64,24 +66,23 @@ def _name_at_the_side(
     bottom, top = axis.get_ylim()
     heights = spread([(score - bottom) / (top - bottom) for score in scores], LABEL_HEIGHT)
     for name, score, height in zip(names, scores, heights, strict=True):
+        colour = look.colour(name)
         axis.annotate(
             "",
-            xy=(1.0, (score - bottom) / (top - bottom)),
-            xytext=(1.06, height),
+            xy=(1, (score - bottom) / (top - bottom)),
             xycoords="axes fraction",
-            textcoords="axes fraction",
-            arrowprops={"arrowstyle": "-", "color": look.colour(name), "linewidth": 0.8},
+            xytext=(14, 0),
+            textcoords=OffsetFrom(axis.bbox, (1, height), "points"),
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkB": 0},
+        )
+        marker_at, text_at = (
+            offset_copy(axis.transAxes, axis.get_figure(root=True), x=points, units="points")
+            for points in (18, 27)
         )
         axis.plot(
-            1.08,
-            height,
-            look.marker(name),
-            color=look.colour(name),
-            ms=6,
-            transform=axis.transAxes,
-            clip_on=False,
+            1, height, look.marker(name), color=colour, ms=6, transform=marker_at, clip_on=False
         )
-        axis.text(1.11, height, name, transform=axis.transAxes, va="center", fontsize=9)
+        axis.text(1, height, name, transform=text_at, va="center")
 
 
 def spread(places: Sequence[float], distance: float) -> list[float]:

@@ -13,7 +13,6 @@ from peft_ablation.figures.style import (
     FAINT,
     INK,
     house_style,
-    legend_below,
     new_figure,
     rows_of_names,
     write_figure,
@@ -22,9 +21,10 @@ from peft_ablation.labels import display_name
 from peft_ablation.splits import EXCELLENT, MODERATE, SPLITS
 
 NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
+MARKS: Final = "^os"
 VERDICTS: Final = {
-    "excellent": (COLOURS[2], "o", f"excellent (below {EXCELLENT:.0%})"),
-    "moderate": (COLOURS[4], "s", f"moderate (below {MODERATE:.0%})"),
+    "excellent": (COLOURS[2], "o", f"excellent, < {100 * EXCELLENT:g} %"),
+    "moderate": (COLOURS[4], "s", f"moderate, < {100 * MODERATE:g} %"),
     "poor": (COLOURS[1], "X", "poor"),
 }
 
@@ -37,7 +37,7 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
     with house_style():
         figure = new_figure(7.5, 4.8)
         left, right = figure.subplots(1, 2, sharey=True)
-        for number, (split, marker) in enumerate(zip(SPLITS, "^os", strict=True)):
+        for number, (split, marker) in enumerate(zip(SPLITS, MARKS, strict=True)):
             left.plot(
                 100 * table[f"prevalence_{split}"],
                 # Side by side, since the three are nearly equal.
@@ -46,7 +46,7 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
                 color=COLOURS[number],
                 ms=4.5,
             )
-        left.set_xlim(left=0)
+        left.set_xlim(left=-0.03 * left.get_xlim()[1])
         left.set_xlabel("Images with the label present (%)")
         for verdict, (colour, marker, _) in VERDICTS.items():
             chosen = (table["verdict"] == verdict).to_numpy()
@@ -61,6 +61,7 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
                 va="center",
                 color=FAINT,
                 fontsize=8,
+                bbox={"color": "white", "pad": 1},
             )
         for bound in (EXCELLENT, MODERATE):
             right.axvline(100 * bound, color=INK, linewidth=0.9, linestyle=(0, (5, 2)), zorder=1)
@@ -71,17 +72,21 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
         left.grid(visible=True, axis="y")
         right.grid(visible=True, axis="y")
         right.tick_params(axis="y", length=0)
-        entries = [
-            *(
-                (Line2D([], [], color=COLOURS[i], marker=mark, ls="none", ms=5), NAMES[split])
-                for i, (split, mark) in enumerate(zip(SPLITS, "^os", strict=True))
-            ),
-            *(
-                (Line2D([], [], color=colour, marker=mark, ls="none", ms=7), text)
-                for verdict, (colour, mark, text) in VERDICTS.items()
-                if verdict in table["verdict"]
-            ),
-        ]
-        handles, texts = zip(*entries, strict=True)
-        legend_below(figure, handles, texts, 120)
+        for axis, handles in ((left, _splits()), (right, _verdicts(table["verdict"].to_list()))):
+            axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12))
         write_figure(figure, table, outputs)
+
+
+def _splits() -> list[Line2D]:
+    return [
+        Line2D([], [], color=colour, marker=marker, ls="none", ms=5, label=NAMES[split])
+        for split, marker, colour in zip(SPLITS, MARKS, COLOURS, strict=False)
+    ]
+
+
+def _verdicts(found: Sequence[str]) -> list[Line2D]:
+    return [
+        Line2D([], [], color=colour, marker=marker, ls="none", ms=7, label=text)
+        for verdict, (colour, marker, text) in VERDICTS.items()
+        if verdict in found
+    ]
