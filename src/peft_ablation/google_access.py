@@ -57,7 +57,7 @@ def scrubbed(message: object, cloud: Mapping[str, Any] | None = None) -> str:
     text = " ".join(str(message).split())
     project = (cloud or {}).get("billing_project")
     if project:
-        text = text.replace(str(project), "<billing project>")
+        text = text.replace(str(project), "<project>")
     text = re.sub(r"[\w.+-]+@[\w.-]+", "<account>", text)
     text = re.sub(r"(?i)\b(bearer\s+\S+|ya29\.\S+|(access_)?token=\S+)", "<token>", text)
     text = re.sub(r"https?://\S+", "", text)

@@ -143,7 +143,9 @@ class _Remote:
         self.checksums = checksums
         self.verify = verify
         self.keep = Path(settings["keep_originals"]) if settings["keep_originals"] else None
-        self.fs, self.base = open_filesystem(self.root, settings)
+        self.last: dict[str, str] = {}
+        """Last answer to each object still asked for; gcsfs retries without telling."""
+        self.fs, self.base = open_filesystem(self.root, settings, self.last)
         self.is_google = root.startswith(("gs://", "gcs://"))
         self.pool = (
             None if self.fs.async_impl else ThreadPoolExecutor(settings["requests_in_flight"])
@@ -179,6 +181,7 @@ class _Remote:
     async def _fetch_google(self, key: str) -> tuple[bytes, str | None]:
         # cat_file would throw the headers away, and with them the hash: one request instead of two.
         headers, data = await self.fs._call("GET", self.fs.url(key))
+        self.last.pop(key.split("/", 1)[1], None)
         if not self.verify:
             return data, None
         hashes = dict(
@@ -187,7 +190,7 @@ class _Remote:
             for part in line.split(",")
         )
         if not hashes:
-            info = await self.fs._info(key)
+            info = await self.fs._call("GET", "b/{}/o/{}", *key.split("/", 1), json_out=True)
             hashes = {"md5": info.get("md5Hash"), "crc32c": info.get("crc32c")}
         return data, _google_problem(data, hashes)
 
@@ -219,7 +222,8 @@ class _Remote:
 
     def failure(self, path: str, error: Exception, proven: bool) -> BadObject:
         """Return what is wrong with one object, or raise `InputError` if it concerns them all."""
-        return explain_failure(f"{self.root}/{path}", error, proven, self.settings)
+        last = self.last.get(f"{self.base}/{path}".split("/", 1)[1], "nothing")
+        return explain_failure(f"{self.root}/{path}", error, proven, self.settings, last)
 
     def close(self) -> None:
         """Give connections back."""
@@ -230,8 +234,12 @@ class _Remote:
             self.fs.close_session(self.fs.loop, session)
 
 
-def open_filesystem(root: str, settings: Mapping[str, Any]) -> tuple[Any, str]:
+def open_filesystem(
+    root: str, settings: Mapping[str, Any], last: dict[str, str] | None = None
+) -> tuple[Any, str]:
     """Return the fsspec file system of a URL and the root's path in it.
+
+    `last` is filled with the last answer to each object of Google Cloud Storage.
 
     For `gs://`: application-default credentials, read only, requester pays, and timeouts (gcsfs
     has none of its own: a stall would hang for ever). STORAGE_EMULATOR_HOST points elsewhere.
@@ -270,10 +278,34 @@ def open_filesystem(root: str, settings: Mapping[str, Any]) -> tuple[Any, str]:
         access="read_only",
         requester_pays=payer,
         requests_timeout=timeout,
+        session_kwargs={"trace_configs": [_trace({} if last is None else last)]},
         endpoint_url=emulator,
         skip_instance_cache=True,
     )
     return fs, root.split("://", 1)[1]
+
+
+def _trace(last: dict[str, str]) -> Any:
+    """Return an aiohttp trace that writes each object's last answer into `last`."""
+    import aiohttp
+
+    async def answered(_session: Any, _context: Any, params: Any) -> None:
+        status = params.response.status
+        last[_object_name(params.url)] = (
+            f"status {status}" if status >= 400 else "an answer that was cut or stalled"
+        )
+
+    async def failed(_session: Any, _context: Any, params: Any) -> None:
+        last[_object_name(params.url)] = type(params.exception).__name__
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(answered)
+    trace.on_request_exception.append(failed)
+    return trace
+
+
+def _object_name(url: Any) -> str:
+    return str(url.path).rpartition("/o/")[2]
 
 
 def _google_problem(data: bytes, hashes: Mapping[str, str | None]) -> str | None:
@@ -292,11 +324,12 @@ def _google_problem(data: bytes, hashes: Mapping[str, str | None]) -> str | None
 
 
 def explain_failure(
-    url: str, error: Exception, proven: bool, settings: Mapping[str, Any]
+    url: str, error: Exception, proven: bool, settings: Mapping[str, Any], last: str = "nothing"
 ) -> BadObject:
     """Turn a request's exception into a bad object, or raise the one line that ends the run.
 
-    `proven`: another object was read before, so that a refusal is this object's alone.
+    `proven`: another object was read before, so that a refusal is this object's alone. `last`:
+    what the last of several tries gave.
     """
     import aiohttp
     from google.auth.exceptions import GoogleAuthError
@@ -310,15 +343,17 @@ def explain_failure(
         return BadObject("missing", "not in the store (404)")
     if any(word in str(error).lower() for word in bill_words):
         raise InputError(f"{url}: nobody is billed for the download: {said}; {payment}") from None
-    if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
+    refused = isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError)
+    if refused or last.startswith("ClientConnector"):
+        kind = type(error).__name__ if refused else last
         raise InputError(
-            f"{url}: no connection to the store ({type(error).__name__}); check the network or "
-            "cloud.images_url (compute nodes often have none), then run the same command again"
+            f"{url}: no connection to the store ({kind}); check the network or cloud.images_url "
+            "(compute nodes often have none), then run the same command again"
         ) from None
     if isinstance(error, TimeoutError):
         raise InputError(
-            f"{url}: no whole answer within cloud.deadline ({settings['deadline']:g} s) or "
-            f"cloud.read_timeout ({settings['read_timeout']:g} s); {again}, or raise them"
+            f"{url}: no whole answer within cloud.deadline ({settings['deadline']:g} s), retries "
+            f"included; the last try gave {last}; {again}, or raise cloud.deadline"
         ) from None
     if isinstance(error, GoogleAuthError) or code in (401, "401"):
         raise InputError(f"{url}: Google Cloud refused the credentials; {LOG_IN}") from None

@@ -1,5 +1,6 @@
 """Services on loopback that the real clients talk to."""
 
+import bigquery_server
 import gcs_server
 import pytest
 
@@ -26,3 +27,14 @@ def cloud():
         "deadline": 8,
         "requests_in_flight": 8,
     }
+
+
+@pytest.fixture
+def bigquery(monkeypatch):
+    """BigQuery; its client finds it by BIGQUERY_EMULATOR_HOST."""
+    running, server = bigquery_server.start()
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", running.url)
+    yield running
+    running.stopping.set()
+    server.shutdown()
+    server.server_close()

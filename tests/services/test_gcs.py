@@ -86,7 +86,7 @@ def test_bytes_that_stay_wrong_are_named_and_never_passed_on(filled, cloud, kind
 def test_the_hash_is_asked_for_where_the_answer_has_none(filled, cloud):
     filled.fail("no_hash", match="d2.jpg", times=99)
     assert read(cloud) == RIGHT
-    filled.fail("no_hash", match="d3.jpg", times=1)
+    assert sum("d2.jpg" in request for request in filled.requests) == 2
 
 
 def test_sha256sums_hold_for_the_cloud_too(filled, cloud):
@@ -154,9 +154,9 @@ def test_refused_credentials_say_how_to_log_in(filled, cloud):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ({"kind": "status", "status": 503}, "no whole answer within cloud.deadline"),
-        ({"kind": "stall"}, "no whole answer within cloud.deadline"),
-        ({"kind": "reset"}, "no whole answer within cloud.deadline"),
+        ({"kind": "status", "status": 503}, "the last try gave status 503"),
+        ({"kind": "stall"}, "gave an answer that was cut or stalled"),
+        ({"kind": "reset"}, "the last try gave ClientOSError"),
     ],
 )
 @pytest.mark.parametrize("match", ["d0.jpg", "d3.jpg"])
@@ -180,7 +180,7 @@ def test_a_refused_connection_is_told(gcs, cloud, monkeypatch):
     with pytest.raises(InputError) as caught:
         read({**cloud, "deadline": 3})
     assert time.perf_counter() - start < 6
-    assert "deadline" in one_line(caught) or "no connection" in one_line(caught)
+    assert "no connection to the store (ClientConnector" in one_line(caught)
 
 
 def test_no_billing_project_names_the_key_before_any_request(filled, cloud):
