@@ -1,0 +1,102 @@
+"""A small study made once a session, through the functions that the workflow calls."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_ablation.config import Arm, Train
+
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class TinyStudy:
+    """Paths of a small study's base, splits and images."""
+
+    folder: Path
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base"
+
+    @property
+    def index(self) -> Path:
+        return self.folder / "images" / "index.parquet"
+
+    def split(self, name: str) -> Path:
+        return self.folder / "splits" / f"{name}.parquet"
+
+    def job(self, output: Path, arm: str = "lora_text", **settings: Any) -> dict[str, Any]:
+        """Arguments of `train_chunk` for the first chunk of a short run into `output`."""
+        arms = {
+            "fft": Arm(method="full", learning_rate=1e-3),
+            "lora_vision": Arm(method="lora", targets="vision", r=4, alpha=8, learning_rate=5e-3),
+            "lora_text": Arm(method="lora", targets="text", r=4, alpha=8, learning_rate=5e-3),
+        }
+        train = Train.model_validate(
+            {
+                "epochs": 4, "epochs_per_chunk": 4, "batch_size": 16, "precision": "fp32",
+                "max_tokens": 200, "threads": 1, **settings,
+            }
+        )  # fmt: skip
+        return {
+            "task": "captioning", "arm_name": arm, "arm": arms[arm].model_dump(mode="json"),
+            "settings": train.model_dump(mode="json"), "seed": 0, "chunk": 0, "base": self.base,
+            "train": self.split("train"), "val": self.split("val"), "index": self.index,
+            "features": None, "previous": None,
+            "checkpoints": output.parent / f"{output.name}.ckpt",
+            "tensorboard": None, "output": output,
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    from peft_ablation.cohort import query_metadata
+    from peft_ablation.images import cache_shard, index_shards
+    from peft_ablation.phantom import render_tree
+    from peft_ablation.pretraining import pretrain_phantom_base
+    from peft_ablation.reports import write_reports
+    from peft_ablation.sampling import sample_table
+    from peft_ablation.splits import split_table
+
+    root = tmp_path_factory.mktemp("tiny")
+    tree, cohort, splits, images = (root / name for name in ("tree", "cohort", "splits", "images"))
+    render_tree(tree, subjects=60, size=48, seed=1)
+    query_metadata(
+        sql=Path(__file__).parents[2] / "resources" / "query_metadata.sql",
+        metadata=tree / "mimic-cxr-2.0.0-metadata.csv.gz",
+        chexpert=tree / "mimic-cxr-2.0.0-chexpert.csv.gz",
+        views=["AP", "PA"], limit=None, cloud=None,
+        output=cohort / "metadata.parquet", account=cohort / "metadata.json",
+    )  # fmt: skip
+    sample_table(
+        cohort / "metadata.parquet", strategy="rarest_first", quota=40, count_values=[1], seed=1,
+        absent_labels="skip", output=cohort / "sampled.parquet", csv=cohort / "sampled.csv",
+        account=cohort / "account.csv",
+    )  # fmt: skip
+    write_reports(
+        cohort / "sampled.parquet", template="corrected", unmentioned="drop",
+        output=cohort / "reports.parquet", account=cohort / "reports.json",
+    )  # fmt: skip
+    split_table(
+        cohort / "reports.parquet", unit="subject", shares={"train": 0.6, "val": 0.2, "test": 0.2},
+        seed=1, outputs={n: splits / f"{n}.parquet" for n in ("train", "val", "test")},
+        csv={n: splits / f"{n}.csv" for n in ("train", "val", "test")},
+        balance=splits / "balance.csv", account=splits / "account.json",
+    )  # fmt: skip
+    cache_shard(
+        cohort / "reports.parquet", shard=0, shards=1, size=SIZE, verify=True, root=str(tree),
+        cloud=None, pixels=images / "shard-0.npy", index=images / "shard-0.parquet",
+    )  # fmt: skip
+    index_shards(
+        cohort / "reports.parquet", [images / "shard-0.parquet"], on_bad_image="fail",
+        max_dropped_share=0.01, output=images / "index.parquet", account=images / "account.json",
+    )  # fmt: skip
+    pretrain_phantom_base(
+        root / "base", prompt=Train().prompt, threads=1, images=64, epochs=1, batch_size=32,
+        learning_rate=1e-3, image_size=SIZE, patch_size=8, hidden_size=32, vision_layers=2,
+        text_layers=2, attention_heads=2, seed=1,
+    )  # fmt: skip
+    return TinyStudy(root)
