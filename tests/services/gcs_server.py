@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
 
 import google_crc32c
 from gcp_storage_emulator.handlers import buckets
@@ -46,6 +47,7 @@ class Gcs:
     requests: list[str] = field(default_factory=list)
     latency: float = 0.0
     requester_pays: bool = True
+    list_page: int = 1000
     in_flight: int = 0
     most_in_flight: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -143,7 +145,24 @@ class FaultyHandler(RequestHandler):
             head, _, body = self.wfile.getvalue().partition(b"\r\n\r\n")
         finally:
             self.wfile = wire
+        url = urlparse(self.path)
+        if url.path.endswith("/o") and b" 200 " in head[:20]:
+            paged = self.one_page(json.loads(body), parse_qs(url.query))
+            head = head.replace(
+                b"Content-Length: %d" % len(body), b"Content-Length: %d" % len(paged)
+            )
+            body = paged
         return head, body
+
+    def one_page(self, listing, query) -> bytes:
+        """The emulator lists everything at once; the service pages."""
+        items = sorted(listing["items"], key=lambda item: item["name"])
+        start = int(query.get("pageToken", ["0"])[0])
+        stop = start + self.gcs.list_page
+        answer = {"items": items[start:stop]}
+        if stop < len(items):
+            answer["nextPageToken"] = str(stop)
+        return json.dumps(answer).encode()
 
     def send_error_json(self, status: int, message: str) -> None:
         body = json.dumps({"error": {"code": status, "message": message}}).encode()

@@ -16,7 +16,7 @@ rule render_phantom:
         runtime=30,
     params:
         phantom=settings(STUDY.data.phantom),
-        root=f"{RESULTS}/phantom",
+        root=subpath(output.metadata, parent=True),
     message:
         "Rendering chest phantoms of {params.phantom[subjects]} subjects"
     script:
@@ -65,3 +65,27 @@ rule index_images:
         "Collecting the image index"
     script:
         "../scripts/index_images.py"
+
+
+# Asked for by name, and made anew each time: it has no output. The cohort is no input either, as
+# asking what the query would cost must not run the query.
+rule plan_download:
+    input:
+        sql=workflow.source_path("../../resources/query_metadata.sql"),
+    log:
+        f"{RESULTS}/logs/plan_download.log",
+    localrule: True
+    params:
+        reports=f"{RESULTS}/cohort/reports.parquet",
+        root=tree_root(),
+        cloud=settings(CONFIG.site.cloud) if CONFIG.source == "bigquery" else None,
+        views=list(STUDY.data.views),
+        limit=STUDY.data.limit,
+        quota=STUDY.sample.quota,
+        size=STUDY.images.size,
+        results=RESULTS,
+        output=f"{RESULTS}/download_plan.json",
+    message:
+        "Planning the download"
+    script:
+        "../scripts/plan_download.py"
