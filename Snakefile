@@ -10,7 +10,7 @@ min_version("9.14")
 # The library beside this file serves the workflow, its jobs and their subprocesses.
 LIBRARY = str(Path(workflow.basedir, "src"))
 sys.path.insert(0, LIBRARY)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")])))
 
 
 configfile: str(Path(workflow.basedir, "config", "config.yaml"))

@@ -13,6 +13,8 @@ if STUDY.base.id == "phantom":
             f"{RESULTS}/logs/pretrain_phantom_base.log",
         benchmark:
             f"{RESULTS}/benchmarks/pretrain_phantom_base.tsv"
+        conda:
+            "../../envs/torch.yaml"
         threads: STUDY.train.threads
         resources:
             gpu=1,
@@ -35,6 +37,8 @@ else:
             model=directory(BASE),
         log:
             f"{RESULTS}/logs/fetch_base.log",
+        conda:
+            "../../envs/torch.yaml"
         resources:
             mem_mb=4000,
             runtime=60,

@@ -12,6 +12,8 @@ rule query_metadata:
         f"{RESULTS}/logs/query_metadata.log",
     benchmark:
         f"{RESULTS}/benchmarks/query_metadata.tsv"
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -36,6 +38,8 @@ rule sample_5000_per_label:
         f"{RESULTS}/logs/sample_5000_per_label.log",
     benchmark:
         f"{RESULTS}/benchmarks/sample_5000_per_label.tsv"
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -57,6 +61,8 @@ rule make_reports:
         f"{RESULTS}/logs/make_reports.log",
     benchmark:
         f"{RESULTS}/benchmarks/make_reports.tsv"
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -82,6 +88,8 @@ rule stratify_splits:
         f"{RESULTS}/logs/stratify_splits.log",
     benchmark:
         f"{RESULTS}/benchmarks/stratify_splits.tsv"
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

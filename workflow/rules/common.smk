@@ -4,6 +4,8 @@ from pathlib import Path
 
 from peft_ablation.config import load_config, tree_csv
 from peft_ablation.errors import InputError
+from peft_ablation.stale_locks import hold
+from peft_ablation.targets import adapts_vision
 
 
 def validated(site, studies):
@@ -17,7 +19,12 @@ def validated(site, studies):
 CONFIG = validated(config, Path(workflow.basedir, "config", "studies"))
 STUDY = CONFIG.study
 RESULTS = CONFIG.results
+RUN = f"{RESULTS}/runs/{{arm}}/seed-{{seed}}"
 LAST_CHUNK = STUDY.train.chunks - 1
+
+# A killed run leaves Snakemake's locks behind; they are removed here, those of a living run stay.
+# Jobs parse this file too and leave the lock to the run that started them.
+RUN_LOCK = hold() if workflow.is_main_process else None
 
 
 wildcard_constraints:
@@ -55,6 +62,38 @@ def tree_tables(wildcards):
 def runs(pattern):
     """Return `pattern` for every arm and seed of the study."""
     return expand(pattern, arm=list(STUDY.arms), seed=STUDY.train.seeds)
+
+
+def reads_features(arm):
+    """Tell whether the arm's vision tower is frozen and its output may come from the cache."""
+    train = STUDY.train
+    return (
+        train.cache_vision_features
+        and train.shift_augmentation == 0
+        and not adapts_vision(arm.method, arm.targets)
+    )
+
+
+def previous_chunk(arm):
+    """Return the input function for the chunk before this one; none for the first."""
+
+    def chunk_before(wildcards):
+        chunk = int(wildcards.chunk)
+        before = f"{RESULTS}/runs/{arm}/seed-{wildcards.seed}/chunk-{chunk - 1}"
+        return before if chunk else []
+
+    return chunk_before
+
+
+def figure(name, category, title):
+    """Return the outputs of one figure: vector (in the report page), bitmap, the table behind it."""
+    vector = report(
+        f"{RESULTS}/figures/{name}.svg",
+        caption=f"../report/{name}.rst",
+        category=category,
+        labels={"what": title},
+    )
+    return [vector, *multiext(f"{RESULTS}/figures/{name}", ".png", ".csv")]
 
 
 SPLITS = expand(f"{RESULTS}/splits/{{split}}.parquet", split=["train", "val", "test"])

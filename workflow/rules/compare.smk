@@ -1,17 +1,6 @@
 # In: scores, sums, histories and costs of all runs. Out: comparison/ and figures/.
 
 
-def figure(name, category, title):
-    """Return the outputs of one figure: vector (in the report page), bitmap, the table behind it."""
-    vector = report(
-        f"{RESULTS}/figures/{name}.svg",
-        caption=f"../report/{name}.rst",
-        category=category,
-        labels={"what": title},
-    )
-    return [vector, *multiext(f"{RESULTS}/figures/{name}", ".png", ".csv")]
-
-
 rule compare_arms:
     input:
         scores=runs(rules.score.output.scores),
@@ -34,6 +23,8 @@ rule compare_arms:
         manifest=f"{RESULTS}/comparison/manifest.json",
     log:
         f"{RESULTS}/logs/compare_arms.log",
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -56,6 +47,8 @@ rule plot_loss_curves:
         figure("loss_curves", "2. Training", "Loss by epoch"),
     log:
         f"{RESULTS}/logs/plot_loss_curves.log",
+    conda:
+        "../../envs/tables.yaml"
     params:
         runs=rules.compare_arms.params.runs,
     message:
@@ -71,6 +64,8 @@ rule plot_quality:
         figure("quality", "1. Comparison", "Quality by arm"),
     log:
         f"{RESULTS}/logs/plot_quality.log",
+    conda:
+        "../../envs/tables.yaml"
     params:
         metrics=list(STUDY.score.metrics),
     message:
@@ -86,6 +81,8 @@ rule plot_cost:
         figure("cost", "1. Comparison", "Cost by arm"),
     log:
         f"{RESULTS}/logs/plot_cost.log",
+    conda:
+        "../../envs/tables.yaml"
     message:
         "Drawing cost by arm"
     script:
@@ -99,6 +96,8 @@ rule plot_quality_cost:
         figure("quality_cost", "1. Comparison", "Quality against cost"),
     log:
         f"{RESULTS}/logs/plot_quality_cost.log",
+    conda:
+        "../../envs/tables.yaml"
     message:
         "Drawing quality against cost"
     script:
@@ -114,6 +113,8 @@ rule plot_label_counts:
         figure("label_counts", "3. Data", "Positive labels through the chain"),
     log:
         f"{RESULTS}/logs/plot_label_counts.log",
+    conda:
+        "../../envs/tables.yaml"
     message:
         "Drawing label counts through the chain"
     script:
@@ -127,6 +128,8 @@ rule plot_split_balance:
         figure("split_balance", "3. Data", "Balance of the splits"),
     log:
         f"{RESULTS}/logs/plot_split_balance.log",
+    conda:
+        "../../envs/tables.yaml"
     message:
         "Drawing the balance of the splits"
     script:
@@ -144,6 +147,8 @@ rule plot_examples:
         figure("examples", "4. Examples", "Images and reports"),
     log:
         f"{RESULTS}/logs/plot_examples.log",
+    conda:
+        "../../envs/tables.yaml"
     params:
         arms=list(STUDY.arms),
         public=STUDY.data.public,

@@ -11,6 +11,8 @@ rule render_phantom:
         files=directory(f"{RESULTS}/phantom/files"),
     log:
         f"{RESULTS}/logs/render_phantom.log",
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
@@ -32,6 +34,8 @@ rule cache_images:
         index=f"{RESULTS}/images/shard-{{shard}}.parquet",
     log:
         f"{RESULTS}/logs/cache_images/{{shard}}.log",
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=2000,
         runtime=240,
@@ -56,6 +60,8 @@ rule index_images:
         account=f"{RESULTS}/images/account.json",
     log:
         f"{RESULTS}/logs/index_images.log",
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
@@ -75,6 +81,8 @@ rule plan_download:
     log:
         f"{RESULTS}/logs/plan_download.log",
     localrule: True
+    conda:
+        "../../envs/tables.yaml"
     params:
         reports=f"{RESULTS}/cohort/reports.parquet",
         root=tree_root(),

@@ -14,6 +14,8 @@ rule generate:
         f"{RESULTS}/logs/generate/{{arm}}.seed-{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/generate/{{arm}}.seed-{{seed}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: STUDY.train.threads
     resources:
         gpu=1,
@@ -39,6 +41,8 @@ rule score:
         sums=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/sums.parquet",
     log:
         f"{RESULTS}/logs/score/{{arm}}.seed-{{seed}}.log",
+    conda:
+        "../../envs/tables.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

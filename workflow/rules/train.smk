@@ -3,30 +3,6 @@
 # `train_<arm>_chunk` is one GPU job, a chunk of epochs in a fresh process that goes on from the
 # chunk before it; `train_<arm>` asks for all seeds of the arm.
 from peft_ablation.checkpoint import PROTOCOL_VERSION
-from peft_ablation.targets import adapts_vision
-
-RUN = f"{RESULTS}/runs/{{arm}}/seed-{{seed}}"
-
-
-def reads_features(arm):
-    """Tell whether the arm's vision tower is frozen and its output may come from the cache."""
-    train = STUDY.train
-    return (
-        train.cache_vision_features
-        and train.shift_augmentation == 0
-        and not adapts_vision(arm.method, arm.targets)
-    )
-
-
-def previous_chunk(arm):
-    """Return the input function for the chunk before this one; none for the first."""
-
-    def chunk_before(wildcards):
-        chunk = int(wildcards.chunk)
-        before = f"{RESULTS}/runs/{arm}/seed-{wildcards.seed}/chunk-{chunk - 1}"
-        return before if chunk else []
-
-    return chunk_before
 
 
 rule cache_vision_features:
@@ -39,6 +15,8 @@ rule cache_vision_features:
         f"{RESULTS}/logs/cache_vision_features.log",
     benchmark:
         f"{RESULTS}/benchmarks/cache_vision_features.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: STUDY.train.threads
     resources:
         gpu=1,
@@ -75,6 +53,8 @@ for arm_name, arm_settings in STUDY.arms.items():
         benchmark:
             f"{RESULTS}/benchmarks/train/{arm_name}.seed-{{seed}}.chunk-{{chunk}}.tsv"
         retries: 3
+        conda:
+            "../../envs/torch.yaml"
         threads: STUDY.train.threads
         resources:
             gpu=STUDY.train.num_processes,
@@ -116,6 +96,8 @@ rule select_checkpoint:
         cost=f"{RUN}/cost.json",
     log:
         f"{RESULTS}/logs/select_checkpoint/{{arm}}.seed-{{seed}}.log",
+    conda:
+        "../../envs/torch.yaml"
     resources:
         mem_mb=8000,
         runtime=30,
