@@ -23,7 +23,7 @@ class ParameterCount(NamedTuple):
 
 
 def as_arm(model: nn.Module, arm: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """Return `model` made ready to train as `arm` (the fields of `config.Arm`).
+    """Return `model` made ready to train as `arm` (the fields of `study.Arm`).
 
     `full` makes every parameter trainable; `lora` freezes them and adds adapters, whose initial
     values come from `seed` alone. Raises `InputError` if the targets match no module.

@@ -56,7 +56,7 @@ def write_predictions(
     """Write one row a test example: reference, hypothesis and the reference's loss in nats.
 
     With `shuffle_images` also what is written, and how likely the reference is, when the test
-    images are permuted among themselves. `settings` are of `config.Train`.
+    images are permuted among themselves. `settings` are of `study.Train`.
     """
     on_devices(
         1, _write_predictions, model, base, test, index, settings, batch_size, max_new_tokens,

@@ -7,7 +7,7 @@ Kept free of torch, so that a wrong target is refused when the DAG is built.
 import re
 from typing import Final
 
-from peft_ablation.errors import InputError
+from peft_ablation.errors import InputError, near_miss
 
 _VISION: Final = r"git\.image_encoder\.vision_model\.encoder\.layers\.\d+\."
 _TEXT: Final = r"git\.encoder\.layer\.\d+\."
@@ -65,7 +65,8 @@ def resolve_target(targets: str, layers: tuple[int, int] | None = None) -> str:
         pattern = re.compile(expression)
     else:
         allowed = ", ".join([*sorted(TARGETS), "regex:<expression>"])
-        raise InputError(f"targets: found {targets!r}, allowed: {allowed}")
+        near = near_miss(targets, TARGETS)
+        raise InputError(f"targets: found {targets!r}, allowed: {allowed}{near}")
     names = linear_modules(*(layers or GIT_BASE_LAYERS))
     if not any(pattern.fullmatch(name) for name in names):
         raise InputError(

@@ -99,8 +99,8 @@ def train_chunk(
     """Train epochs `chunk * epochs_per_chunk` … of one run and write the chunk folder `output`.
 
     Continues from the newest whole checkpoint under `checkpoints`, else from the chunk folder
-    `previous`, else from `base`. `arm` and `settings` are the fields of `config.Arm` and
-    `config.Train`. Raises `InputError` for anything a person must mend, `Stopped` on SIGTERM.
+    `previous`, else from `base`. `arm` and `settings` are the fields of `study.Arm` and
+    `study.Train`. Raises `InputError` for anything a person must mend, `Stopped` on SIGTERM.
     """
     on_devices(
         settings["num_processes"],

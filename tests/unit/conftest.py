@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from peft_ablation.config import Arm, Train
+from peft_ablation.study import Arm, Train
 
 SIZE = 32
 

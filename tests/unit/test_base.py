@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from peft_ablation.artifacts import read_json, sha256_file
 from peft_ablation.base import base_folder, fetch_base
-from peft_ablation.config import Base, Pretraining
 from peft_ablation.errors import InputError
+from peft_ablation.study import Base, Pretraining
 
 
 @pytest.fixture

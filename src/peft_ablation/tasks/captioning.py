@@ -121,7 +121,7 @@ def examples(
 ) -> Examples:
     """Tokenise the `report` column of a split; rows whose image was dropped are left out.
 
-    `settings` holds `prompt`, `max_tokens` and `too_long` of `config.Train`. Raises `InputError`
+    `settings` holds `prompt`, `max_tokens` and `too_long` of `study.Train`. Raises `InputError`
     if a text is longer than `max_tokens` and `too_long` is `fail`.
     """
     rows = pl.read_parquet(table, columns=["dicom_id", "report"])
