@@ -205,8 +205,9 @@ def _meanings(level: str, samples: int) -> list[str]:
 def _caveats(rows: Sequence[Row]) -> list[str]:
     rates = ", ".join(f"{row['arm']} {row['learning_rate']:g}" for row in rows)
     caveats = [
-        f"Learning rates are set in the study ({rates}) and were not tuned with an equal budget "
-        "for each arm: part of a difference may be one of learning rates.",
+        f"Learning rates are set in the study ({rates}). Nothing here tunes them: unless the study "
+        "file says how they were chosen, the arms had no equal budget of tuning, and part of a "
+        "difference may be one of learning rates.",
         "All arms share epochs, batches, schedule and checkpoint selection; an arm that needs more "
         "or fewer epochs to its best is not given them.",
         "Scores of other studies, and those of the published reports, come from other data, bases "
