@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TinyStudy
 from safetensors.torch import load_file
+from tiny_study import TinyStudy
 from transformers import AutoTokenizer, GitForCausalLM
 
 from peft_ablation.adapters import count_parameters
