@@ -12,6 +12,9 @@ LIBRARY = str(Path(workflow.basedir, "src"))
 sys.path.insert(0, LIBRARY)
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")])))
 
+# Models are read from disk alone, on nodes without network too; only fetch_base asks the hub.
+os.environ.update(HF_HUB_OFFLINE="1")
+
 
 configfile: str(Path(workflow.basedir, "config", "config.yaml"))
 

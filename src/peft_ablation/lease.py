@@ -104,7 +104,10 @@ def leased_devices(
             f"train.num_processes: {wanted} GPUs wanted, but only {len(available)} are visible "
             f"({', '.join(available) or 'none'}); lower it or free a GPU"
         )
-    folder = folder or Path(tempfile.gettempdir(), f"peft-ablation-gpus-{os.getuid()}")
+    if folder is None:
+        # A batch system has already given each job its own GPUs, and may call them 0 in each.
+        batch_job = os.environ.get("SLURM_JOB_ID", "")
+        folder = Path(tempfile.gettempdir(), f"peft-ablation-gpus-{os.getuid()}", batch_job)
     waited = False
     while True:
         with ExitStack() as held:

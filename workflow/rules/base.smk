@@ -18,7 +18,6 @@ if STUDY.base.id == "phantom":
         threads: STUDY.train.threads
         resources:
             gpu=1,
-            gpu_model="a100",
             mem_mb=8000,
             runtime=60,
         params:
@@ -37,11 +36,10 @@ else:
             model=directory(BASE),
         log:
             f"{RESULTS}/logs/fetch_base.log",
+        # Runs where Snakemake was started: compute nodes often have no network.
+        localrule: True
         conda:
             "../../envs/torch.yaml"
-        resources:
-            mem_mb=4000,
-            runtime=60,
         params:
             id=STUDY.base.id,
             revision=STUDY.base.revision,

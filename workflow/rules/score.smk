@@ -19,7 +19,6 @@ rule generate:
     threads: STUDY.train.threads
     resources:
         gpu=1,
-        gpu_model="a100",
         mem_mb=16000,
         runtime=120,
     params:

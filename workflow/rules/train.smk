@@ -20,7 +20,6 @@ rule cache_vision_features:
     threads: STUDY.train.threads
     resources:
         gpu=1,
-        gpu_model="a100",
         mem_mb=16000,
         runtime=120,
     params:
@@ -57,10 +56,9 @@ for arm_name, arm_settings in STUDY.arms.items():
             "../../envs/torch.yaml"
         threads: STUDY.train.threads
         resources:
+            # Memory and time come from the profile: a rule that says them cannot be overruled
+            # there without knowing the arms.
             gpu=STUDY.train.num_processes,
-            gpu_model="a100",
-            mem_mb=32000,
-            runtime=720,
         params:
             task=STUDY.task,
             arm_name=arm_name,
