@@ -143,7 +143,8 @@ def cache_shard(
     """Decode one shard's images into `pixels` (uint8, N x size x size) and account in `index`.
 
     A shard holds the rows i of `table` with `i * shards // n == shard`. A bad image is a row of
-    the index with its status and `row` -1; its pixels are 0. Memory does not grow with N.
+    the index with its status and `row` -1; its pixels are 0. Pixels do not stay in memory: what
+    grows with N is the index, about half a kilobyte an image.
     """
     rows = shard_rows(
         pl.read_parquet(table, columns=["dicom_id", "subject_id", "study_id"]), shard, shards
