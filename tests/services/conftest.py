@@ -3,8 +3,7 @@
 import bigquery_server
 import gcs_server
 import pytest
-
-PROJECT = "secret-billing-project"
+from google_project import PROJECT
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 import polars as pl
 import pytest
 from bigquery_server import BYTES
-from conftest import PROJECT
+from google_project import PROJECT
 
 from peft_ablation.bigquery import bytes_scanned, run_query
 from peft_ablation.cohort import query_metadata

@@ -7,8 +7,8 @@ import time
 
 import polars as pl
 import pytest
-from conftest import PROJECT
 from gcs_server import BUCKET
+from google_project import PROJECT
 
 from peft_ablation.errors import InputError
 from peft_ablation.images import ImageCache, cache_shard, image_path, index_shards

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiny_study import SIZE, TinyStudy
 
 from peft_ablation.study import Train
 

@@ -21,10 +21,10 @@ VOCABULARY = 40
 def tiny_git(seed: int = 0, dropout: float = 0.0) -> GitForCausalLM:
     torch.manual_seed(seed)
     config = GitConfig(
-        vision_config=dict(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-            image_size=16, patch_size=8,
-        ),
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "image_size": 16, "patch_size": 8,
+        },
         vocab_size=VOCABULARY, hidden_size=24, intermediate_size=48, num_hidden_layers=3,
         num_attention_heads=4, max_position_embeddings=64, initializer_range=0.2,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
