@@ -84,7 +84,10 @@ def _differences(rows: Sequence[Row], reference: str | None) -> list[Block]:
     return [
         Heading(f"Difference to {reference}"),
         Table(
-            ("arm", *(f"{NAMES[metric]} {part}" for metric in metrics for part in ("", "verdict"))),
+            (
+                "arm",
+                *(f"{NAMES[metric]}{part}" for metric in metrics for part in ("", ", verdict")),
+            ),
             [
                 [
                     row["arm"],

@@ -60,7 +60,8 @@ p, li { max-width: 52em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1em 0; }
 th, td { padding: .3em .8em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #555; vertical-align: bottom; }
+th { border-bottom: 2px solid #555; vertical-align: bottom; white-space: normal;
+  max-width: 7.5em; }
 th:first-child, td:first-child { text-align: left; }
 """
 

@@ -58,12 +58,16 @@ def plot_label_counts(
                 range(len(order)),
                 look.marker(stage),
                 color=look.colour(stage),
-                ms=6,
+                # A ring around the others: a sample may take all there are.
+                **({"ms": 10, "mfc": "none", "mew": 1.5} if stage == "all" else {"ms": 6}),
                 label=f"{STAGES[stage]} ({_images(counts, stage):,})",
             )
-        # Logarithmic, but for counts below one: a label without any image stands at 0.
-        axis.set_xscale("symlog", linthresh=1)
-        axis.set_xlim(-0.1, 2 * max(1, *counts["present"].to_list()))
+        if counts["present"].min():
+            axis.set_xscale("log")
+        else:
+            # Linear below one, so that a label without any image stands at 0.
+            axis.set_xscale("symlog", linthresh=1)
+            axis.set_xlim(left=-0.15)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         rows_of_names(axis, [display_name(label) for label in order])
         axis.grid(visible=True, axis="y")

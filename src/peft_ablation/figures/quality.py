@@ -47,8 +47,8 @@ def plot_quality(
                 if value is not None:
                     axis.axvline(value, color=INK, linewidth=1.1, linestyle=dashes, zorder=1)
             rows_of_names(axis, names)
-            axis.set_xlim(left=0)
-            axis.margins(x=0.06)
+            # Room for the marks of an arm that scores 0.
+            axis.set_xlim(-0.02 * axis.get_xlim()[1], 1.02 * axis.get_xlim()[1])
             axis.set_xlabel(AXES[metric])
         legend_below(figure, *_legend(arms), 85)
         columns = [
@@ -72,7 +72,9 @@ def _draw_arm(axis: Axes, place: int, row: dict[str, Any], metric: str, look: Lo
     if len(seeds) > 1:
         axis.plot(seeds, [place + 0.24] * len(seeds), "|", color=colour, ms=6, mew=1.2)
     if row[f"{metric}_shuffled"] is not None:
-        axis.plot(row[f"{metric}_shuffled"], place, marker, mfc="white", mec=colour, mew=1.3, ms=6)
+        axis.plot(
+            row[f"{metric}_shuffled"], place - 0.24, marker, mfc="white", mec=colour, mew=1.3, ms=6
+        )
     if row[metric] is not None:
         axis.plot(row[metric], place, marker, color=colour, ms=7)
 

@@ -50,8 +50,9 @@ def plot_quality_cost(table: str | Path, *, outputs: Sequence[str | Path]) -> No
         left.margins(x=0.15)
         right.margins(x=0.15)
         right.set_xlim(left=0)
-        left.set_ylim(bottom=0)
-        left.set_ylim(top=left.get_ylim()[1] * 1.02)
+        highest = max(0.05, left.get_ylim()[1])
+        # Room for the mark of an arm that scores 0.
+        left.set_ylim(-0.03 * highest, 1.02 * highest)
         _name_at_the_side(right, names, scores, look)
         columns = ["arm", "findings_f1", "findings_f1_low", "findings_f1_high"]
         write_figure(

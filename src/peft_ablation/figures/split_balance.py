@@ -66,7 +66,8 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
         for bound in (EXCELLENT, MODERATE):
             right.axvline(100 * bound, color=INK, linewidth=0.9, linestyle=(0, (5, 2)), zorder=1)
         largest = table["coefficient_of_variation"].max() or 0.0
-        right.set_xlim(0, 100 * max(1.15 * MODERATE, 1.1 * float(largest)))  # type: ignore[arg-type]
+        shown = 100 * max(1.15 * MODERATE, 1.1 * float(largest))  # type: ignore[arg-type]
+        right.set_xlim(-0.03 * shown, shown)
         right.set_xlabel("Coefficient of variation over the splits (%)")
         rows_of_names(left, labels)
         left.grid(visible=True, axis="y")
