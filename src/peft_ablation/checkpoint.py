@@ -38,6 +38,17 @@ PROTOCOL_VERSION = 1
 """Raise it when a change of code changes what training computes: it is part of every fingerprint
 and of the rules' parameters, so that finished arms are trained again. Other edits leave them."""
 
+NOT_PROTOCOL = (
+    "epochs_per_chunk",
+    "seeds",
+    "eval_batch_size",
+    "halve_batch_on_oom",
+    "checkpoint_every_steps",
+    "checkpoint_every_seconds",
+    "max_loss",
+)
+"""Training settings that change how a run is carried out, but not what it computes."""
+
 BEST = "best"
 MANIFEST = "manifest.json"
 

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 
 from peft_ablation.artifacts import sha256_file, sha256_json
 from peft_ablation.checkpoint import (
+    NOT_PROTOCOL,
     PROTOCOL_VERSION,
     CheckpointFolder,
     Fingerprint,
@@ -30,18 +31,6 @@ from peft_ablation.run import Run
 from peft_ablation.tasks import load_task
 
 log = logging.getLogger(__name__)
-
-NOT_PROTOCOL = (
-    "epochs_per_chunk",
-    "seeds",
-    "eval_batch_size",
-    "halve_batch_on_oom",
-    "checkpoint_every_steps",
-    "checkpoint_every_seconds",
-    "max_loss",
-)
-"""Settings that change how a run is carried out, but not what it computes."""
-
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prefetch thread is enough
 

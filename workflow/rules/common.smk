@@ -2,6 +2,7 @@
 import sys
 from pathlib import Path
 
+from peft_ablation.checkpoint import NOT_PROTOCOL
 from peft_ablation.config import load_config, tree_csv
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
@@ -64,6 +65,11 @@ def runs(pattern):
     return expand(pattern, arm=list(STUDY.arms), seed=STUDY.train.seeds)
 
 
+def protocol(train):
+    """Return the settings that decide what training computes; a change of them trains again."""
+    return {key: value for key, value in settings(train).items() if key not in NOT_PROTOCOL}
+
+
 def reads_features(arm):
     """Tell whether the arm's vision tower is frozen and its output may come from the cache."""
     train = STUDY.train
@@ -96,5 +102,12 @@ def figure(name, category, title):
     return [vector, *multiext(f"{RESULTS}/figures/{name}", ".png", ".csv")]
 
 
+# How runs are carried out, but not what they compute. Scripts read it from `config`: in `params`
+# a change would train finished arms again.
+config["conduct"] = {
+    "train": settings(STUDY.train, *NOT_PROTOCOL),
+    "eval_batch_size": STUDY.train.eval_batch_size or STUDY.train.batch_size,
+    "tensorboard": CONFIG.site.tensorboard,
+}
 SPLITS = expand(f"{RESULTS}/splits/{{split}}.parquet", split=["train", "val", "test"])
 SHARDS = range(STUDY.images.shards)

@@ -23,7 +23,6 @@ rule generate:
         runtime=120,
     params:
         train=settings(STUDY.train, "prompt", "max_tokens", "too_long", "precision", "threads"),
-        batch_size=STUDY.train.eval_batch_size or STUDY.train.batch_size,
         score=settings(STUDY.score, "max_new_tokens", "num_beams", "shuffle_images", "seed"),
     message:
         "Writing reports with {wildcards.arm}, seed {wildcards.seed}"

@@ -24,7 +24,6 @@ rule cache_vision_features:
         runtime=120,
     params:
         train=settings(STUDY.train, "precision", "threads"),
-        batch_size=STUDY.train.eval_batch_size or STUDY.train.batch_size,
     message:
         "Caching the output of the frozen vision tower"
     script:
@@ -63,15 +62,11 @@ for arm_name, arm_settings in STUDY.arms.items():
             task=STUDY.task,
             arm_name=arm_name,
             arm=settings(arm_settings),
-            train=settings(STUDY.train),
+            train=protocol(STUDY.train),
             protocol=PROTOCOL_VERSION,
             # No rule declares this folder: Snakemake deletes the declared outputs of a failed job.
             checkpoints=f"{RESULTS}/checkpoints/{arm_name}/seed-{{seed}}/chunk-{{chunk}}",
-            tensorboard=(
-                f"{RESULTS}/tensorboard/{arm_name}/seed-{{seed}}"
-                if CONFIG.site.tensorboard
-                else None
-            ),
+            tensorboard=f"{RESULTS}/tensorboard/{arm_name}/seed-{{seed}}",
         message:
             f"Training {arm_name}, seed {{wildcards.seed}}, chunk {{wildcards.chunk}} of {LAST_CHUNK}"
         script:

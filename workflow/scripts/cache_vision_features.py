@@ -6,7 +6,7 @@ with job(snakemake.log[0]):
     cache_vision_features(
         base=snakemake.input.base,
         index=snakemake.input.index,
-        batch_size=snakemake.params.batch_size,
+        batch_size=snakemake.config["conduct"]["eval_batch_size"],
         **snakemake.params.train,
         output=snakemake.output.features,
     )

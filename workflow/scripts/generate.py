@@ -9,7 +9,7 @@ with job(snakemake.log[0]):
         test=snakemake.input.test,
         index=snakemake.input.index,
         settings=snakemake.params.train,
-        batch_size=snakemake.params.batch_size,
+        batch_size=snakemake.config["conduct"]["eval_batch_size"],
         **snakemake.params.score,
         output=snakemake.output.predictions,
     )

@@ -7,7 +7,7 @@ with job(snakemake.log[0]):
         task=snakemake.params.task,
         arm_name=snakemake.params.arm_name,
         arm=snakemake.params.arm,
-        settings=snakemake.params.train,
+        settings={**snakemake.params.train, **snakemake.config["conduct"]["train"]},
         seed=int(snakemake.wildcards.seed),
         chunk=int(snakemake.wildcards.chunk),
         base=snakemake.input.base,
@@ -17,6 +17,8 @@ with job(snakemake.log[0]):
         features=snakemake.input.get("features") or None,
         previous=snakemake.input.get("previous") or None,
         checkpoints=snakemake.params.checkpoints,
-        tensorboard=snakemake.params.tensorboard,
+        tensorboard=(
+            snakemake.params.tensorboard if snakemake.config["conduct"]["tensorboard"] else None
+        ),
         output=snakemake.output.chunk,
     )
