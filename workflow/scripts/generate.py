@@ -1,5 +1,4 @@
 from peft_ablation.generation import write_predictions
-
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

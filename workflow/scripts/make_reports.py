@@ -1,6 +1,5 @@
-from peft_ablation.reports import write_reports
-
 from peft_ablation.logs import job
+from peft_ablation.reports import write_reports
 
 with job(snakemake.log[0]):
     write_reports(

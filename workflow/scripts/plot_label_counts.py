@@ -1,5 +1,4 @@
 from peft_ablation.figures import plot_label_counts
-
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

@@ -1,5 +1,4 @@
 from peft_ablation.cohort import query_metadata
-
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):
