@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= phantom_cxr
 RESULTS ?= results
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install clean showcase
 
 install: $(VENV)/.installed
 
@@ -38,3 +38,8 @@ lint: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) results resources/bases .snakemake
+
+# The figures and the table that the README shows, from the last demo.
+showcase:
+	mkdir -p docs/phantom
+	cp results/phantom_cxr/comparison/comparison.md results/phantom_cxr/figures/quality.png results/phantom_cxr/figures/quality_cost.png docs/phantom/
