@@ -54,11 +54,11 @@ def html(blocks: Sequence[Block], title: str) -> str:
 
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em; color: #1a1a1a; background: #fff; }
+body { font: 14px/1.45 system-ui, sans-serif; margin: 2em; color: #1a1a1a; background: #fff; }
 p, li { max-width: 52em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1em 0; }
-th, td { padding: .3em .8em; text-align: right; white-space: nowrap;
+th, td { padding: .3em .6em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #555; vertical-align: bottom; white-space: normal;
   max-width: 7.5em; }
