@@ -341,7 +341,7 @@ def explain_failure(
     bill_words = ("requester pays", "serviceusage", "billing", "user project", "userproject")
     if isinstance(error, FileNotFoundError):
         return BadObject("missing", "not in the store (404)")
-    if any(word in str(error).lower() for word in bill_words):
+    if any(word in said.lower() for word in bill_words):
         raise InputError(f"{url}: nobody is billed for the download: {said}; {payment}") from None
     refused = isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError)
     if refused or last.startswith("ClientConnector"):

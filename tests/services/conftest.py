@@ -3,7 +3,6 @@
 import bigquery_server
 import gcs_server
 import pytest
-from google_project import PROJECT
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def gcs(monkeypatch):
 def cloud():
     """A site's `cloud` section with timeouts fit for a test."""
     return {
-        "billing_project": PROJECT,
+        "billing_project": gcs_server.PROJECT,
         "images_url": f"gs://{gcs_server.BUCKET}",
         "connect_timeout": 2,
         "read_timeout": 0.7,

@@ -23,6 +23,8 @@ from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.storage import Storage
 
 BUCKET = "mimic-cxr-jpg"
+PROJECT = "secret-billing-project"
+"""Who pays in the tests; must never show in a log."""
 
 
 @dataclass

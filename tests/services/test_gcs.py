@@ -59,8 +59,7 @@ def test_many_objects_are_in_flight_but_not_more_than_allowed(gcs, cloud):
     assert 4 <= gcs.most_in_flight <= cloud["requests_in_flight"]
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
-@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize(("status", "place"), [(408, 3), (429, 3), (500, 3), (503, 3), (503, 0)])
 def test_a_passing_refusal_is_tried_again(filled, cloud, status, place):
     filled.fail("status", match=f"d{place}.jpg", status=status)
     assert read(cloud) == RIGHT
@@ -164,8 +163,8 @@ def test_a_store_that_never_answers_ends_at_the_deadline(filled, cloud, fault, s
     filled.fail(**fault, match=match, times=10**6)
     start = time.perf_counter()
     with pytest.raises(InputError) as caught:
-        read({**cloud, "deadline": 2})
-    assert time.perf_counter() - start < 5
+        read({**cloud, "deadline": 1.5})
+    assert time.perf_counter() - start < 4.5
     line = one_line(caught)
     assert said in line
     assert match in line
