@@ -130,7 +130,8 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """
     result = dict(base)
     for key, value in over.items():
-        if value is None:
+        # Snakemake hands on null inside a mapping of the command line as this text.
+        if value is None or value == "null":
             result.pop(key, None)
         elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
             result[key] = merged(result[key], value)

@@ -180,6 +180,7 @@ def test_overrides_merge_key_by_key_and_null_drops() -> None:
 
 def test_merging_replaces_lists_and_leaves_its_arguments_alone() -> None:
     base = {"a": {"b": [1, 2], "c": 1}, "d": 1}
+    assert merged(base, {"d": "null"}) == {"a": {"b": [1, 2], "c": 1}}
     assert merged(base, {"a": {"b": [3]}, "d": {"e": 1}, "f": None}) == {
         "a": {"b": [3], "c": 1},
         "d": {"e": 1},
