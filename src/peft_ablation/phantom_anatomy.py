@@ -213,7 +213,8 @@ def _anatomy(chest: _Chest, labels: Labels, look: _Look) -> Floats:
         chest.heart_x, 0.615 + zero, chest.heart_rx, 0.105 + 0.12 * chest.heart_rx, 0.15
     )
     density = density + np.maximum(upper, heart) * (look.heart - density) * torso
-    return np.maximum(density, 0)
+    body: Floats = np.maximum(density, 0)
+    return body
 
 
 def _towards(image: Floats, mask: Floats, strength: Floats, density: float) -> None:
