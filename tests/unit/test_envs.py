@@ -1,0 +1,152 @@
+"""The conda environments and the image hold the releases of the lock file, and all they need."""
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "peft_ablation"
+FETCHING = ("cache_images.py", "plan_download.py", "query_metadata.py")
+CLOUD = (SOURCE / "storage.py", SOURCE / "bigquery.py")
+"""Imported late by `images` and `cohort`, and reached by the scripts that fetch alone."""
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+OURS = "peft_ablation"
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    found = [line.split("==") for line in lines if line.strip() and not line.startswith("#")]
+    return {normal(name.strip()): release.strip() for name, release in found}
+
+
+LOCK = pins((ROOT / "requirements.lock").read_text().splitlines())
+
+
+def pip_pins(environment: Path) -> dict[str, str]:
+    """Return the pip packages of a conda environment file."""
+    dependencies = yaml.safe_load(environment.read_text())["dependencies"]
+    return pins(next(entry["pip"] for entry in dependencies if isinstance(entry, dict)))
+
+
+def scripts_by_environment() -> dict[Path, set[Path]]:
+    """Return the scripts of the rules by the environment that their rule names."""
+    found: dict[Path, set[Path]] = {}
+    for rules in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        text = rules.read_text()
+        pattern = r'conda:\s*"([^"]+)"|script:\s*"([^"]+)"'
+        environment = None
+        for conda, script in re.findall(pattern, text):
+            if conda:
+                environment = (rules.parent / conda).resolve()
+            else:
+                assert environment is not None, f"{rules.name}: {script} has no conda environment"
+                found.setdefault(environment, set()).add((rules.parent / script).resolve())
+                environment = None
+    return found
+
+
+def survives_absence(handler: ast.ExceptHandler) -> bool:
+    """Tell whether an `except` clause catches a failing import."""
+    return handler.type is None or ast.unparse(handler.type) in ("Exception", "ImportError")
+
+
+def imports(path: Path, seen: set[Path]) -> set[str]:
+    """Return the top-level modules that a file imports at any time, through our own modules.
+
+    Imports under TYPE_CHECKING never run, and those in a `try` that excepts their absence are
+    done without: neither counts.
+    """
+    if path in seen:
+        return set()
+    seen.add(path)
+    tree = ast.parse(path.read_text())
+    unused = {
+        id(inner)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        or (isinstance(node, ast.Try) and any(survives_absence(h) for h in node.handlers))
+        for inner in ast.walk(node)
+    }
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in unused:
+            continue
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found: set[str] = set()
+    for module in modules:
+        top, *rest = module.split(".")
+        if top != OURS:
+            found.add(top)
+            continue
+        file = SOURCE.joinpath(*rest)
+        for candidate in (file.with_suffix(".py"), file / "__init__.py"):
+            if candidate.is_file():
+                found |= imports(candidate, seen)
+    return found - set(sys.stdlib_module_names)
+
+
+def test_every_rule_names_an_environment() -> None:
+    assert set(scripts_by_environment()) == set(ENVIRONMENTS)
+    scripts = set().union(*scripts_by_environment().values())
+    assert scripts == set((ROOT / "workflow" / "scripts").glob("*.py"))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_releases_are_those_of_the_lock_file(environment: Path) -> None:
+    found = pip_pins(environment)
+    assert found
+    assert found == {name: LOCK.get(name) for name in found}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_environment_holds_what_its_scripts_import(environment: Path) -> None:
+    """Also what is imported late, on one branch only: such a lack shows after hours."""
+    distributions = packages_distributions()
+    held = set(pip_pins(environment))
+    for script in sorted(scripts_by_environment()[environment]):
+        beside = set() if script.name in FETCHING else set(CLOUD)
+        wanted = imports(script, beside) - {"google"}  # a namespace of several packages
+        lacking = {
+            module
+            for module in wanted
+            if not held & {normal(name) for name in distributions.get(module, [module])}
+        }
+        assert not lacking, f"{script.name} imports {sorted(lacking)}"
+
+
+def test_environments_have_the_project_s_python() -> None:
+    wanted = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert wanted is not None
+    for environment in ENVIRONMENTS:
+        assert f"python ={wanted[1]}" in yaml.safe_load(environment.read_text())["dependencies"]
+    assert f"FROM python:{wanted[1]}-" in (ROOT / "envs" / "Dockerfile").read_text()
+
+
+def test_image_installs_the_lock_file_and_nothing_else() -> None:
+    text = (ROOT / "envs" / "Dockerfile").read_text()
+    installs = re.findall(r"pip install (.*)", text)
+    assert installs == [
+        "--no-cache-dir --requirement requirements.lock",
+        "--no-cache-dir --no-deps --editable .",
+    ]
+    copied = {word for line in re.findall(r"COPY (.*)", text) for word in line.split()[:-1]}
+    assert {"requirements.lock", "Snakefile", "src", "workflow", "config"} <= copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_lock_file_pins_all_that_the_project_declares() -> None:
+    declared = re.findall(r'^  "([A-Za-z0-9_.-]+)', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert declared
+    assert {normal(name) for name in declared} <= set(LOCK)
