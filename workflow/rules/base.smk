@@ -17,6 +17,7 @@ if STUDY.base.id == "phantom":
             "../../envs/torch.yaml"
         threads: STUDY.train.threads
         resources:
+            **gpu_job(gpu_model="a100"),
             gpu=1,
             mem_mb=8000,
             runtime=60,

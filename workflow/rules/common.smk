@@ -3,6 +3,8 @@ import sys
 from pathlib import Path
 
 from peft_ablation.checkpoint import NOT_PROTOCOL
+from snakemake.resources import Resources
+
 from peft_ablation.config import load_config, tree_csv
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
@@ -40,6 +42,18 @@ def settings(model, *keys):
     """Return a config section, or the named keys of it, as plain values for `params`."""
     values = model.model_dump(mode="json")
     return {key: values[key] for key in keys} if keys else values
+
+
+def gpu_job(**resources):
+    """Return a GPU rule's resources, less those that a profile's default-resources speak of.
+
+    Elsewhere a rule's own word wins over that default. Training rules are named after the arms of
+    the study, which no profile can know, so here the profile wins.
+    """
+    defaults = workflow.resource_settings.default_resources
+    said = set(getattr(defaults, "args", None) or ()) - set(Resources.default().args)
+    said = {text.split("=")[0] for text in said}
+    return {name: value for name, value in resources.items() if name not in said}
 
 
 def tree_root():

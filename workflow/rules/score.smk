@@ -18,6 +18,7 @@ rule generate:
         "../../envs/torch.yaml"
     threads: STUDY.train.threads
     resources:
+        **gpu_job(gpu_model="a100"),
         gpu=1,
         mem_mb=16000,
         runtime=120,

@@ -19,6 +19,7 @@ rule cache_vision_features:
         "../../envs/torch.yaml"
     threads: STUDY.train.threads
     resources:
+        **gpu_job(gpu_model="a100"),
         gpu=1,
         mem_mb=16000,
         runtime=120,
@@ -50,14 +51,13 @@ for arm_name, arm_settings in STUDY.arms.items():
             f"{RESULTS}/logs/train/{arm_name}.seed-{{seed}}.chunk-{{chunk}}.log",
         benchmark:
             f"{RESULTS}/benchmarks/train/{arm_name}.seed-{{seed}}.chunk-{{chunk}}.tsv"
-        retries: 3
+        # Who submitted a job tries again, with more memory; the Snakemake inside a job does not.
+        retries: 0 if workflow.remote_exec else 3
         conda:
             "../../envs/torch.yaml"
         threads: STUDY.train.threads
         resources:
-            # Memory and time come from the profile: a rule that says them cannot be overruled
-            # there without knowing the arms.
-            gpu=STUDY.train.num_processes,
+            **gpu_job(gpu=STUDY.train.num_processes, gpu_model="a100", mem_mb=32000, runtime=720),
         params:
             task=STUDY.task,
             arm_name=arm_name,
