@@ -188,3 +188,23 @@ def test_rules_are_formatted() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "declared"),
+    [
+        ((), '"gpu_model", "a100"'),
+        (("--default-resources", "gpu_model='h100'"), '"gpu_model", "h100"'),
+        (("--set-resources", "train_fft_chunk:gpu_model=l40"), '"gpu_model", "l40"'),
+    ],
+    ids=["rule", "default of a profile", "set by rule"],
+)
+def test_training_declares_a_gpu_that_a_profile_can_overrule(
+    words: tuple[str, ...], declared: str, tmp_path: Path, snakemake: Snakemake
+) -> None:
+    # A bound of another type is refused with the value that the job asks for.
+    bound = ("--resources", "gpu_model=1", "--set-resources", "pretrain_phantom_base:gpu_model=1")
+    both = (*bound, *words[1:]) if words[:1] == ("--set-resources",) else (*bound, *words)
+    done = snakemake(tmp_path, "train_fft", "--dry-run", *both, check=False)
+    assert f"Resource({declared})" in done.stdout + done.stderr
+    assert "train_fft_chunk" in done.stdout + done.stderr
