@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 	@echo "Report page:      $(RESULTS)/$(STUDY)/report.html"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
