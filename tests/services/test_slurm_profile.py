@@ -27,7 +27,8 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float]:
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("snakemake")),
-            "--snakefile", str(ROOT / "Snakefile"), "--profile", str(PROFILE), "--directory", str(folder), "--dry-run",
+            "--snakefile", str(ROOT / "Snakefile"), "--profile", str(PROFILE),
+            "--directory", str(folder), "--dry-run",
             "--config", f"study={folder / 'many.yaml'}",
         ],
         capture_output=True, text=True,
