@@ -119,7 +119,8 @@ def _train_chunk(
     """Do what `train_chunk` says, in each of its processes."""
     torch.set_num_threads(settings["threads"])
     accelerator = Accelerator(
-        mixed_precision=mixed_precision(settings["precision"]), gradient_accumulation_steps=1
+        mixed_precision=mixed_precision(settings["precision"]),
+        cpu=not torch.cuda.is_available(),  # else processes without a GPU do not find each other
     )
     belongs = fingerprint(
         task=task, arm=arm, settings=settings, seed=seed, base=base,

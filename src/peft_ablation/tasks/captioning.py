@@ -23,6 +23,7 @@ from peft_ablation.git_model import (
     generate_greedy,
     git_of,
     image_tokens,
+    lightened,
     text_losses,
 )
 from peft_ablation.images import ImageCache
@@ -36,9 +37,10 @@ def load_model(base: str | Path) -> Any:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # a line a job, of no news
-    return GitForCausalLM.from_pretrained(
+    model = GitForCausalLM.from_pretrained(
         base, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )
+    return lightened(model)
 
 
 def load_tokenizer(folder: str | Path) -> Any:
