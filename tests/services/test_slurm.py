@@ -23,6 +23,8 @@ import yaml
 
 from peft_ablation.history_table import MEASURED
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "profiles" / "slurm" / "config.yaml"
 ARMS = ("fft", "lora_text")
@@ -182,8 +184,14 @@ class Study:
         rows = [job for job in self.cluster.jobs() if job["comment"] == name]
         return [(job["state"], job["memory"]) for job in sorted(rows, key=lambda j: int(j["id"]))]
 
-    def log(self, arm: str, chunk: int) -> str:
-        return (self.folder / f"results/lab/logs/train/{arm}.seed-0.chunk-{chunk}.log").read_text()
+    def continued(self, arm: str, chunk: int) -> bool:
+        """Tell whether the last attempt at a chunk began at a checkpoint of that chunk.
+
+        Snakemake empties a job's log before each attempt.
+        """
+        log = self.folder / f"results/lab/logs/train/{arm}.seed-0.chunk-{chunk}.log"
+        own = f"from results/lab/checkpoints/{arm}/seed-0/chunk-{chunk}/"
+        return f"continuing {arm} seed 0 {own}" in log.read_text()
 
 
 @pytest.fixture(scope="session")
