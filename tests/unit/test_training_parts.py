@@ -36,13 +36,21 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 
 def test_buckets_save_most_of_the_padding() -> None:
-    def padding(batches: list[np.ndarray]) -> int:
-        return sum(int((LENGTHS[b].max() - LENGTHS[b]).sum()) for b in batches)
+    lengths = np.random.default_rng(0).integers(10, 90, 20_000)
 
-    order = np.random.default_rng(1).permutation(1003)
-    at_random = [order[i : i + 64] for i in range(0, 1003, 64)]
-    assert padding(epoch_batches(LENGTHS, 64, 3, 2)) < padding(at_random) / 5
+    def padding(batches: list[np.ndarray]) -> int:
+        return sum(int((lengths[b].max() - lengths[b]).sum()) for b in batches)
+
+    order = np.random.default_rng(1).permutation(20_000)
+    at_random = [order[i : i + 64] for i in range(0, 20_000, 64)]
+    assert padding(epoch_batches(lengths, 64, 3, 2)) < padding(at_random) / 10
     assert sorted(np.concatenate(ordered_batches(LENGTHS, 64)).tolist()) == list(range(1003))
+
+
+def test_a_small_epoch_has_batches_of_mixed_lengths() -> None:
+    batches = epoch_batches(LENGTHS, 64, seed=3, epoch=2)
+    spreads = [int(LENGTHS[b].max() - LENGTHS[b].min()) for b in batches if len(b) == 64]
+    assert min(spreads) > 20  # of 80
 
 
 def reference_rates(make, steps: int) -> list[float]:
