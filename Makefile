@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= phantom_cxr
 RESULTS ?= results
 
-.PHONY: demo test lint install clean showcase
+.PHONY: demo test test-slurm lint install clean showcase
 
 install: $(VENV)/.installed
 
@@ -18,7 +18,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/snakemake --cores all --resources gpu=1 --quiet rules host reason --config study=$(STUDY) results=$(RESULTS)
+	$(BIN)/snakemake --cores all --resources gpu=1 --quiet host reason --config study=$(STUDY) results=$(RESULTS)
 	$(BIN)/snakemake --config study=$(STUDY) results=$(RESULTS) --quiet all --report $(RESULTS)/$(STUDY)/report.html
 	@echo
 	@cat $(RESULTS)/$(STUDY)/comparison/comparison.md
@@ -26,8 +26,14 @@ demo: $(VENV)/.installed
 	@echo "Comparison table: $(RESULTS)/$(STUDY)/comparison/comparison.csv (and .md beside it)"
 	@echo "Report page:      $(RESULTS)/$(STUDY)/report.html"
 
+# The slow ones train with two threads and want the machine for themselves.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
+	$(BIN)/python -m pytest -m slow
+
+# Boots a one-node Slurm (installed by apt where it is absent and may be) and kills jobs on it.
+test-slurm: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slurm
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ import yaml
 
 from peft_ablation.history_table import MEASURED
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "profiles" / "slurm" / "config.yaml"
