@@ -5,7 +5,7 @@ run from 0 (air, black) to 1 (metal, white). The phantom is a cartoon for testin
 stands in for no patient and supports no clinical conclusion.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -102,22 +102,11 @@ class _Chest:
     def rows(self, rows: npt.NDArray[np.intp]) -> "_Chest":
         """Return the chests of some rows."""
         left, right = self.lung_x
+        rest = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
         return _Chest(
             self.grid,
             (left[rows], right[rows]),
-            *(
-                getattr(self, name)[rows]
-                for name in (
-                    "lung_y",
-                    "lung_rx",
-                    "lung_ry",
-                    "floor",
-                    "heart_x",
-                    "heart_rx",
-                    "mediastinum",
-                    "depth",
-                )
-            ),
+            **{name: values[rows] for name, values in rest.items()},
         )
 
     def ellipse(self, x: Floats, y: Floats, rx: Floats, ry: Floats, edge: float) -> Floats:
