@@ -15,6 +15,10 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIBRARY, os.environ.g
 # Models are read from disk alone, on nodes without network too; only fetch_base asks the hub.
 os.environ.update(HF_HUB_OFFLINE="1")
 
+# Threads of torch that wait for each other sleep instead of spinning: on a machine that is shared
+# with other jobs spinning takes several times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 configfile: str(Path(workflow.basedir, "config", "config.yaml"))
 
