@@ -106,6 +106,7 @@ def test_manifest_names_what_the_comparison_was_made_with(tiny_run: Path) -> Non
     assert {"config_sha256", "code", "inputs", "packages", "hardware"} <= manifest.keys()
 
 
+@pytest.mark.timeout(1200)
 def test_killed_runs_end_as_an_undisturbed_one() -> None:
     script = ROOT / "tests" / "workflow" / "kill_and_resume.py"
     done = subprocess.run(
