@@ -62,8 +62,8 @@ def test_real_radiographs_run_to_table_and_figures(real: Path) -> None:
 
 def test_real_positive_counts_equal_the_csvs(real: Path, shared_data: Path) -> None:
     tree = shared_data / "nih-cxr-mimic-layout"
-    labels = pl.read_csv(tree / "mimic-cxr-2.0.0-chexpert.csv.gz")
-    images = pl.read_csv(tree / "mimic-cxr-2.0.0-metadata.csv.gz")
+    labels = pl.read_csv(tree / "mimic-cxr-2.0.0-chexpert.csv.gz", infer_schema_length=None)
+    images = pl.read_csv(tree / "mimic-cxr-2.0.0-metadata.csv.gz", infer_schema_length=None)
     by_study = {(row["subject_id"], row["study_id"]): row for row in labels.iter_rows(named=True)}
     expected: Counter[str] = Counter()
     for image in images.iter_rows(named=True):
