@@ -170,13 +170,18 @@ def damage(folder: str | Path) -> str | None:
 
 def read_checkpoint(folder: str | Path, fingerprint: Fingerprint) -> Checkpoint:
     """Read a checkpoint; raises `InputError` if it is damaged or belongs to something else."""
-    import torch
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     wrong = damage(folder)
     if wrong:
         raise InputError(f"checkpoint {folder}: {wrong}; delete the folder and run again")
+    return _read_whole(folder, fingerprint)
+
+
+def _read_whole(folder: Path, fingerprint: Fingerprint) -> Checkpoint:
+    """Read a checkpoint whose files have been checked: hashing them costs seconds at real size."""
+    import torch
+    from safetensors.torch import load_file
+
     other = differences(read_json(folder / MANIFEST)["fingerprint"], fingerprint)
     if other:
         raise InputError(
@@ -216,7 +221,7 @@ class CheckpointFolder:
         for folder in sorted(self.own.glob("step-*"), reverse=True):
             wrong = damage(folder)
             if wrong is None:
-                return read_checkpoint(folder, self.fingerprint)
+                return _read_whole(folder, self.fingerprint)
             log.warning("checkpoint %s passed over: %s", folder, wrong)
         return None
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from peft_ablation.artifacts import write_table
 from peft_ablation.batches import Indices, ordered_batches
 from peft_ablation.git_model import Normalize
-from peft_ablation.launch import on_devices
+from peft_ablation.launch import own_devices
 from peft_ablation.tasks import captioning
 from peft_ablation.training import mixed_precision
 
@@ -39,6 +39,7 @@ def shuffled_positions(positions: Indices, seed: int) -> Indices:
     return result
 
 
+@own_devices(1)
 def write_predictions(
     *,
     model: str | Path,
@@ -58,28 +59,10 @@ def write_predictions(
     With `shuffle_images` also what is written, and how likely the reference is, when the test
     images are permuted among themselves. `settings` are of `study.Train`.
     """
-    on_devices(
-        1, _write_predictions, model, base, test, index, settings, batch_size, max_new_tokens,
-        num_beams, shuffle_images, seed, output,
-    )  # fmt: skip
-
-
-def _write_predictions(
-    model: str | Path,
-    base: str | Path,
-    test: str | Path,
-    index: str | Path,
-    settings: Mapping[str, Any],
-    batch_size: int,
-    max_new_tokens: int,
-    num_beams: int,
-    shuffle_images: bool,
-    seed: int,
-    output: str | Path,
-) -> None:
     torch.set_num_threads(settings["threads"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = load_trained(model, base).to(device).eval()
+    normalize = Normalize.of(base).to(device)
     tokenizer = captioning.load_tokenizer(base)
     images = captioning.ImageSource(index)
     rows = captioning.examples(test, images, tokenizer, settings)
@@ -95,7 +78,7 @@ def _write_predictions(
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 written, nll = captioning.generate(
                     trained,
-                    Normalize.of(base).to(device),
+                    normalize,
                     rows,
                     indices,
                     positions[indices],

@@ -1,9 +1,10 @@
-"""Run a function on the GPUs of this machine, one process each, or on its CPU."""
+"""Use the GPUs of this machine, one process each, or its CPU."""
 
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft_ablation.lease import leased_devices, visible_devices
@@ -20,21 +21,21 @@ def gpu_count() -> int:
         return 0
 
 
-def on_devices(processes: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Call `function(*arguments)` in `processes` processes that find each other.
+@contextmanager
+def own_devices(count: int) -> Iterator[None]:
+    """See only `count` GPUs that no other job of this machine holds; nothing where there is none.
 
-    Where there are GPUs each process gets one that no other job of this machine holds; without,
-    the processes talk through gloo. One process is this one.
+    Also a decorator. Enter it before CUDA is started.
     """
     available = visible_devices(gpu_count())
     if not available:
-        _call(processes, function, arguments)
+        yield
         return
-    with leased_devices(processes, available) as taken:
+    with leased_devices(count, available) as taken:
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
         try:
-            _call(processes, function, arguments)
+            yield
         finally:
             if before is None:
                 del os.environ["CUDA_VISIBLE_DEVICES"]
@@ -42,10 +43,19 @@ def on_devices(processes: int, function: Callable[..., None], *arguments: Any) -
                 os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def _call(processes: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    if processes == 1:
-        function(*arguments)
-        return
+def on_devices(processes: int, function: Callable[..., None], *arguments: Any) -> None:
+    """Call `function(*arguments)` in `processes` processes that find each other, a GPU each.
+
+    Without GPUs the processes talk through gloo. One process is this one.
+    """
+    with own_devices(processes):
+        if processes == 1:
+            function(*arguments)
+        else:
+            _spawn(processes, function, arguments)
+
+
+def _spawn(processes: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     from torch.multiprocessing.spawn import spawn
 
     with socket.socket() as probe:

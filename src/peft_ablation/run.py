@@ -57,36 +57,51 @@ class Position:
     micro_batch_size: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class RunInputs:
+    """What a run is made from; its result depends on nothing else."""
+
+    task: str
+    """Name of the task's module."""
+    arm: Mapping[str, Any]
+    """Fields of `study.Arm`."""
+    settings: Mapping[str, Any]
+    """Fields of `study.Train`."""
+    seed: int
+    base: str | Path
+    """Folder of the pretrained model."""
+    train: str | Path
+    """Table of the training split."""
+    val: str | Path
+    """Table of the validation split."""
+    index: str | Path
+    """Index of the image cache."""
+    features: str | Path | None
+    """Cached output of the frozen vision tower, where the arm reads it."""
+
+
 class Run:
     """One arm and seed in training: model, optimizer, data, position and history."""
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        task: Any,
-        arm: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        seed: int,
-        base: str | Path,
-        train: str | Path,
-        val: str | Path,
-        index: str | Path,
-        features: str | Path | None,
-    ) -> None:
-        """Build everything a first step needs; restoring comes after."""
-        self.accelerator, self.settings, self.seed = accelerator, settings, seed
-        self.arm = arm
-        images = task.ImageSource(index, features)
-        tokenizer = task.load_tokenizer(base)
-        self.train = task.examples(train, images, tokenizer, settings)
-        self.val = task.examples(val, images, tokenizer, settings)
-        torch.manual_seed(seed)
-        self.model = as_arm(task.load_model(base), arm, seed)
-        self.module: nn.Module = accelerator.prepare_model(task.loss_module(self.model, base))
+    def __init__(self, accelerator: Accelerator, task: Any, given: RunInputs) -> None:
+        """Build everything a first step needs; restoring comes after.
+
+        `task` is the module of the task, see `peft_ablation.tasks`.
+        """
+        self.accelerator, self.settings, self.seed = accelerator, given.settings, given.seed
+        self.arm, settings = given.arm, given.settings
+        images = task.ImageSource(given.index, given.features)
+        tokenizer = task.load_tokenizer(given.base)
+        self.train = task.examples(given.train, images, tokenizer, settings)
+        self.val = task.examples(given.val, images, tokenizer, settings)
+        torch.manual_seed(given.seed)
+        self.model = as_arm(task.load_model(given.base), given.arm, given.seed)
+        loss = task.loss_module(self.model, given.base)
+        self.module: nn.Module = accelerator.prepare_model(loss)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
-            lr=arm["learning_rate"],
+            lr=given.arm["learning_rate"],
             weight_decay=settings["weight_decay"],
             fused=True,
         )

@@ -27,7 +27,7 @@ from peft_ablation.checkpoint import (
 )
 from peft_ablation.launch import on_devices
 from peft_ablation.lease import exclusive
-from peft_ablation.run import Run
+from peft_ablation.run import Run, RunInputs
 from peft_ablation.tasks import load_task
 
 log = logging.getLogger(__name__)
@@ -35,34 +35,23 @@ log = logging.getLogger(__name__)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prefetch thread is enough
 
 
-def fingerprint(
-    *,
-    task: str,
-    arm: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    seed: int,
-    base: str | Path,
-    train: str | Path,
-    val: str | Path,
-    index: str | Path,
-    features: str | Path | None,
-) -> Fingerprint:
+def fingerprint(given: RunInputs) -> Fingerprint:
     """Return everything that a run's result depends on, by name; files by their SHA-256."""
-    pixels = sorted(Path(index).parent.glob("shard-*.npy"))
-    weights = sorted(Path(base).glob("*.safetensors"))
-    vocabulary = sorted(Path(base).glob("tokenizer*.json"))
+    pixels = sorted(Path(given.index).parent.glob("shard-*.npy"))
+    weights = sorted(Path(given.base).glob("*.safetensors"))
+    vocabulary = sorted(Path(given.base).glob("tokenizer*.json"))
     return {
         "protocol": PROTOCOL_VERSION,
-        "task": task,
-        "arm": dict(arm),
-        "train": {k: v for k, v in settings.items() if k not in NOT_PROTOCOL},
-        "seed": seed,
+        "task": given.task,
+        "arm": dict(given.arm),
+        "train": {k: v for k, v in given.settings.items() if k not in NOT_PROTOCOL},
+        "seed": given.seed,
         "base": sha256_json([sha256_file(path) for path in (*weights, *vocabulary)]),
         "data": {
-            "train": sha256_file(train),
-            "val": sha256_file(val),
-            "images": sha256_json([sha256_file(path) for path in (Path(index), *pixels)]),
-            "vision_features": bool(features),
+            "train": sha256_file(given.train),
+            "val": sha256_file(given.val),
+            "images": sha256_json([sha256_file(path) for path in (Path(given.index), *pixels)]),
+            "vision_features": bool(given.features),
         },
     }
 
@@ -91,53 +80,41 @@ def train_chunk(
     `previous`, else from `base`. `arm` and `settings` are the fields of `study.Arm` and
     `study.Train`. Raises `InputError` for anything a person must mend, `Stopped` on SIGTERM.
     """
+    given = RunInputs(task, arm, settings, seed, base, train, val, index, features)
     on_devices(
         settings["num_processes"],
         _train_chunk,
-        task, arm_name, arm, settings, seed, chunk, base, train, val, index, features,
-        previous, checkpoints, tensorboard, output,
+        given, arm_name, chunk, previous, checkpoints, tensorboard, output,
     )  # fmt: skip
 
 
 def _train_chunk(
-    task: str,
+    given: RunInputs,
     arm_name: str,
-    arm: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    seed: int,
     chunk: int,
-    base: str | Path,
-    train: str | Path,
-    val: str | Path,
-    index: str | Path,
-    features: str | Path | None,
     previous: str | Path | None,
     checkpoints: str | Path,
     tensorboard: str | Path | None,
     output: str | Path,
 ) -> None:
     """Do what `train_chunk` says, in each of its processes."""
+    settings = given.settings
     torch.set_num_threads(settings["threads"])
     accelerator = Accelerator(
         mixed_precision=mixed_precision(settings["precision"]),
         cpu=not torch.cuda.is_available(),  # else processes without a GPU do not find each other
     )
-    belongs = fingerprint(
-        task=task, arm=arm, settings=settings, seed=seed, base=base,
-        train=train, val=val, index=index, features=features,
-    )  # fmt: skip
+    belongs = fingerprint(given)
     folder = CheckpointFolder(Path(checkpoints), belongs)
     with _one_process_group(accelerator, folder, Path(checkpoints)), _termination() as asked:
-        run = Run(
-            accelerator, load_task(task), arm, settings, seed, base, train, val, index, features
-        )
+        run = Run(accelerator, load_task(given.task), given)
         inside = folder.newest()
         start = inside or (read_checkpoint(previous, belongs) if previous else None)
         if start is not None:
             run.restore(start, folder)
-            log.info("continuing %s seed %d from %s", arm_name, seed, start.folder)
+            log.info("continuing %s seed %d from %s", arm_name, given.seed, start.folder)
         last = min((chunk + 1) * settings["epochs_per_chunk"], settings["epochs"])
-        name = f"{arm_name} seed {seed}"
+        name = f"{arm_name} seed {given.seed}"
         for epoch in range(run.position.epoch, last):
             run.train_epoch(epoch, chunk, folder, asked, name)
             _log_epoch(run, epoch, name, tensorboard, accelerator)
@@ -187,7 +164,7 @@ def _termination() -> Iterator[list[int]]:
 
 
 def _log_epoch(
-    run: "Run", epoch: int, name: str, tensorboard: str | Path | None, accelerator: Accelerator
+    run: Run, epoch: int, name: str, tensorboard: str | Path | None, accelerator: Accelerator
 ) -> None:
     row = run.history[-1]
     log.info(

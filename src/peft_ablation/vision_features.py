@@ -14,13 +14,15 @@ from peft_ablation.artifacts import whole_file
 from peft_ablation.errors import InputError
 from peft_ablation.git_model import Normalize, encode_image
 from peft_ablation.images import ImageCache
-from peft_ablation.launch import on_devices
+from peft_ablation.launch import own_devices
 from peft_ablation.tasks.captioning import load_model
 from peft_ablation.training import mixed_precision
 
 log = logging.getLogger(__name__)
 
 
+@own_devices(1)
+@torch.no_grad()
 def cache_vision_features(
     *,
     base: str | Path,
@@ -34,18 +36,6 @@ def cache_vision_features(
 
     The size is announced first; raises `InputError` if the disk has not that much free.
     """
-    on_devices(1, _cache, base, index, batch_size, precision, threads, output)
-
-
-@torch.no_grad()
-def _cache(
-    base: str | Path,
-    index: str | Path,
-    batch_size: int,
-    precision: str,
-    threads: int,
-    output: str | Path,
-) -> None:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, normalize = load_model(base).to(device).eval(), Normalize.of(base).to(device)

@@ -47,7 +47,7 @@ from peft_ablation.adapters import as_arm
 from peft_ablation.batches import Indices, epoch_batches
 from peft_ablation.git_model import CLIP_MEAN, CLIP_STD, IGNORED, Normalize
 from peft_ablation.prefetch import prefetched
-from peft_ablation.run import Run
+from peft_ablation.run import Run, RunInputs
 from peft_ablation.study import Train
 from peft_ablation.tasks.captioning import Examples
 
@@ -136,10 +136,11 @@ class Ours:
             batch_size=batch, precision="bf16" if bf16 else "fp32", threads=threads, warmup=0.0
         )
         accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
-        self.run = Run(
-            accelerator, task(examples), ARMS[arm].model_dump(mode="json"),
-            settings.model_dump(mode="json"), 0, "", "", "", "", None,
+        given = RunInputs(
+            "captioning", ARMS[arm].model_dump(mode="json"), settings.model_dump(mode="json"), 0,
+            base="", train="", val="", index="", features=None,
         )  # fmt: skip
+        self.run = Run(accelerator, task(examples), given)
         self.run.module.train()
         self.done = 0
 
