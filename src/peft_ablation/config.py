@@ -37,7 +37,9 @@ class Cloud(Section):
     """BigQuery refuses the query above this."""
     egress_usd_per_gb: float = Field(0.12, ge=0)
     """Price of internet egress, for the estimate of `plan_download`."""
-    egress_source: str = "Google Cloud Storage list price, premium tier, first TB, 2026"
+    egress_source: str = (
+        "cloud.google.com/storage/pricing-examples, data transfer to the Americas and EMEA"
+    )
     """Where that price was read."""
     connect_timeout: float = Field(10, gt=0)
     """Seconds to connect."""

@@ -137,8 +137,12 @@ def mixed_precision(precision: str) -> str:
 def _one_process_group(
     accelerator: Accelerator, folder: CheckpointFolder, root: Path
 ) -> Iterator[None]:
-    """Let one run at a time train this chunk; its main process holds the lock."""
+    """Let one run at a time train this chunk; its main process holds the lock.
+
+    The others wait for it: an earlier run that is asked to stop may still write a checkpoint.
+    """
     if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
         yield
         return
     lock = root.parent / f"{root.name}.lock"
@@ -149,6 +153,7 @@ def _one_process_group(
         raise storage_failure(error, root) from None
     with exclusive(lock):
         folder.prune()
+        accelerator.wait_for_everyone()
         yield
 
 
