@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, GitForCausalLM
 
 from peft_ablation.adapters import count_parameters
 from peft_ablation.artifacts import read_json
+from peft_ablation.checkpoint import damage
 from peft_ablation.errors import InputError
 from peft_ablation.history_table import MEASURED
 from peft_ablation.run import Run, Stopped
@@ -273,12 +274,25 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(
     assert outcome(tmp_path / "chunk-0") == straight["fft"]
 
 
-def test_unwritable_results_are_one_line(tiny_study: TinyStudy, tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    job = tiny_study.job(tmp_path / "chunk-0") | {"checkpoints": blocked / "checkpoints"}
-    with pytest.raises((InputError, NotADirectoryError)):
+def test_read_only_results_are_one_line_and_keep_the_last_checkpoint(
+    tiny_study: TinyStudy, straight: dict[str, Any], tmp_path: Path, at_step: Any, small_disk: Path
+) -> None:
+    def remount(mode: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(small_disk)], check=True)
+
+    job = tiny_study.job(tmp_path / "chunk-0", "lora_text", checkpoint_every_steps=3)
+    job["checkpoints"] = small_disk / "checkpoints"
+    at_step(4, terminate)
+    with pytest.raises(Stopped):
         train_chunk(**job)
+    remount("ro")
+    with pytest.raises(InputError, match=r"cannot write \S*: Read-only .*make it writable"):
+        train_chunk(**job)
+    kept = list(job["checkpoints"].glob("*/step-*"))
+    assert len(kept) == 2 and not any(map(damage, kept))
+    remount("rw")
+    train_chunk(**job)
+    assert outcome(tmp_path / "chunk-0") == straight["lora_text"]
 
 
 def test_cached_vision_features_change_the_loss_little(
