@@ -85,6 +85,7 @@ def disturbed_run(folder: Path, kills: int, rng: random.Random) -> dict[str, int
             command(folder, *targets()), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True, start_new_session=True,
         )  # fmt: skip
+        disturbed = False
         while done < kills and process.poll() is None:
             number, whom = rng.choice(KINDS)
             moment = time.monotonic() + rng.uniform(0.5, 9)
@@ -95,7 +96,7 @@ def disturbed_run(folder: Path, kills: int, rng: random.Random) -> dict[str, int
             working = trainers(psutil.Process(process.pid))
             if whom == "trainer" and not working:
                 continue
-            done += 1
+            done, disturbed = done + 1, True
             name = f"{signal.Signals(number).name} {whom}{' while training' if working else ''}"
             told[name] = told.get(name, 0) + 1
             print(f"  {done:3d} {name}", flush=True)
@@ -113,10 +114,8 @@ def disturbed_run(folder: Path, kills: int, rng: random.Random) -> dict[str, int
                 return told
             for path in (*targets(), *(f"results/tiny/runs/{arm}" for arm in ARMS)):
                 shutil.rmtree(folder / path, ignore_errors=True)  # finished early: once more
-        elif done >= kills and "peft-ablation:" not in errors and "retry" not in errors:
-            known = ("Exiting because a job execution failed", "Terminating processes")
-            if process.returncode > 0 and not any(word in errors for word in known):
-                raise SystemExit(f"restart failed: {errors[-4000:]}")
+        elif not disturbed:
+            raise SystemExit(f"restart failed: {errors[-4000:]}")
 
 
 def comparable(folder: Path) -> dict[str, bytes]:
