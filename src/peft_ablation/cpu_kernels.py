@@ -17,6 +17,7 @@ _ONEDNN = (
     platform.machine().lower() in ("x86_64", "amd64")
     and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 )
 """Whether oneDNN's product can be called; the same answer for every run on a machine, so that a
 resumed run rounds as it did before."""
@@ -54,6 +55,9 @@ class _Linear(torch.autograd.Function):
 class Linear(nn.Linear):
     """`nn.Linear` through oneDNN for float32 on the CPU."""
 
+    packed: Tensor | None = None
+    """The weight as oneDNN lays it out, of a model that learns no more; see `pack`."""
+
     def forward(self, input: Tensor) -> Tensor:
         """Return input @ weight.T + bias."""
         if (
@@ -65,6 +69,8 @@ class Linear(nn.Linear):
             or torch.is_autocast_enabled("cpu")
         ):
             return super().forward(input)
+        if self.packed is not None and not torch.is_grad_enabled():
+            return _product(input.contiguous(), self.packed, self.bias)
         output: Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
             input.contiguous(), self.weight, self.bias
         )
@@ -147,3 +153,17 @@ def lighten(model: nn.Module) -> None:
                 setattr(module, name, Dropout(child.p).train(child.training))
             elif type(child).__name__ == "QuickGELUActivation":
                 setattr(module, name, QuickGelu())
+
+
+def pack(model: nn.Module) -> None:
+    """Copy the weights of a lightened model into oneDNN's layout: for a model that learns no more.
+
+    A product of many rows is a tenth faster with it, one of few rows, as in generation, up to
+    twice. Without gradients the copies are what counts: a weight changed later changes nothing.
+    """
+    if not _ONEDNN:
+        return
+    for module in model.modules():
+        if type(module) is Linear and module.weight.device.type == "cpu":
+            weight = module.weight.detach()
+            module.packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from peft_ablation.artifacts import write_table
 from peft_ablation.batches import Indices, ordered_batches
+from peft_ablation.cpu_kernels import pack
 from peft_ablation.git_model import Normalize
 from peft_ablation.launch import own_devices
 from peft_ablation.tasks import captioning
@@ -62,6 +63,7 @@ def write_predictions(
     torch.set_num_threads(settings["threads"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = load_trained(model, base).to(device).eval()
+    pack(trained)
     normalize = Normalize.of(base).to(device)
     tokenizer = captioning.load_tokenizer(base)
     images = captioning.ImageSource(index)

@@ -13,7 +13,7 @@ Shapes: B images or texts, N image tokens, T text tokens, D hidden size, H heads
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,10 @@ def _attend(
 
 
 def image_stream(model: Any, image: Tensor) -> Iterator[LayerCache]:
-    """Yield each decoder layer's keys and values of the image tokens `image` (B, N, D)."""
+    """Yield each decoder layer's keys and values of the image tokens `image` (B, N, D).
+
+    As a list it serves all that is asked of the same images: losses of texts, and generation.
+    """
     layers = git_of(model).git.encoder.layer
     hidden = image
     for index, layer in enumerate(layers):
@@ -133,43 +136,47 @@ def image_stream(model: Any, image: Tensor) -> Iterator[LayerCache]:
             hidden = _layer_output(layer, hidden, cache, None)
 
 
-def text_hidden(model: Any, image: Tensor, input_ids: Tensor) -> Tensor:
+def text_hidden(model: Any, images: Iterable[LayerCache], input_ids: Tensor) -> Tensor:
     """Return the decoder's output (B * k, T, D) at the text positions.
 
-    `image` is (B, N, D), `input_ids` (B * k, T) int64, k texts for each image in turn, padded on
-    the right: padding comes after every real token, so the causal mask alone keeps it from being
-    read.
+    `images` is the `image_stream` of B images, `input_ids` (B * k, T) int64, k texts for each
+    image in turn, padded on the right: padding comes after every real token, so the causal mask
+    alone keeps it from being read.
     """
     git = git_of(model).git
-    tokens = input_ids.shape[1]
-    mask = torch.ones(tokens, image.shape[1] + tokens, dtype=torch.bool, device=image.device)
-    mask = mask.tril(image.shape[1])
     hidden: Tensor = git.embeddings(input_ids)
-    for layer, of_image in zip(git.encoder.layer, image_stream(model, image), strict=True):
-        image_key, image_value = _for_each_text(of_image, len(input_ids) // len(image))
+    mask = None
+    for layer, of_image in zip(git.encoder.layer, images, strict=True):
+        image_key, image_value = _for_each_text(of_image, len(input_ids))
         key, value = _keys_values(layer, hidden)
         cache = torch.cat((image_key, key), dim=2), torch.cat((image_value, value), dim=2)
+        if mask is None:
+            tokens, total = input_ids.shape[1], cache[0].shape[2]
+            mask = torch.ones(tokens, total, dtype=torch.bool, device=input_ids.device)
+            mask = mask.tril(total - tokens)
         hidden = _layer_output(layer, hidden, cache, mask)
     return hidden
 
 
 def _for_each_text(of_image: LayerCache, texts: int) -> LayerCache:
-    if texts == 1:
-        return of_image
     key, value = of_image
-    return key.repeat_interleave(texts, 0), value.repeat_interleave(texts, 0)
+    each = texts // len(key)
+    if each == 1:
+        return of_image
+    return key.repeat_interleave(each, 0), value.repeat_interleave(each, 0)
 
 
 def supervised_losses(
-    model: Any, image: Tensor, input_ids: Tensor, labels: Tensor
+    model: Any, images: Iterable[LayerCache], input_ids: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the cross entropy of every supervised token, in nats (float32, 1-d), and its row.
 
-    `labels` (B * k, T) are `input_ids` with `IGNORED` on prompt and padding; they are shifted
-    here, once. The mean equals the loss of `GitForCausalLM(labels=…)` of transformers >= 5.15
-    (releases 4.48.3 to 5.14 shift twice, huggingface/transformers#47394).
+    `images` and `input_ids` are those of `text_hidden`; `labels` (B * k, T) are `input_ids` with
+    `IGNORED` on prompt and padding; they are shifted here, once. The mean equals the loss of
+    `GitForCausalLM(labels=…)` of transformers >= 5.15 (releases 4.48.3 to 5.14 shift twice,
+    huggingface/transformers#47394).
     """
-    hidden = text_hidden(model, image, input_ids)[:, :-1]
+    hidden = text_hidden(model, images, input_ids)[:, :-1]
     targets = labels[:, 1:]
     keep = targets != IGNORED
     logits = git_of(model).output(hidden[keep])
@@ -178,12 +185,14 @@ def supervised_losses(
 
 
 @torch.no_grad()
-def text_losses(model: Any, image: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
+def text_losses(
+    model: Any, images: Iterable[LayerCache], input_ids: Tensor, labels: Tensor
+) -> Tensor:
     """Return each text's summed negative log-likelihood given its image, in nats (float64, B * k).
 
-    With k candidate texts for an image, the image is run through the decoder once.
+    Arguments are those of `supervised_losses`.
     """
-    losses, rows = supervised_losses(model, image, input_ids, labels)
+    losses, rows = supervised_losses(model, images, input_ids, labels)
     sums = torch.zeros(len(input_ids), dtype=torch.float64, device=losses.device)
     return sums.index_add_(0, rows, losses.double())
 
@@ -200,7 +209,8 @@ class SupervisedLoss(nn.Module):
     def forward(self, input_ids: Tensor, labels: Tensor, image: Tensor) -> Tensor:
         """Return the summed loss; `image` is uint8 pixels (B, H, W) or features (B, N, D)."""
         tokens = image_tokens(self.model, self.normalize, image)
-        losses, _ = supervised_losses(self.model, tokens, input_ids, labels)
+        stream = image_stream(self.model, tokens)
+        losses, _ = supervised_losses(self.model, stream, input_ids, labels)
         return losses.sum()
 
 
@@ -254,7 +264,7 @@ class _TextCache:
 @torch.no_grad()
 def generate_greedy(
     model: Any,
-    image: Tensor,
+    images: Iterable[LayerCache],
     prompts: list[list[int]],
     *,
     end_token: int,
@@ -262,13 +272,17 @@ def generate_greedy(
 ) -> list[Generated]:
     """Return the greedy continuation of each prompt: the tokens of `model.generate`.
 
-    `image` is (B, N, D); `prompts` are B * k lists of token ids, k prompts for each image in
-    turn; prompts of different lengths are padded on the left. Rows leave the batch as they finish.
+    `images` is the `image_stream` of B images, `prompts` are B * k lists of token ids, k prompts
+    for each image in turn; prompts of different lengths are padded on the left. Rows leave the
+    batch as they finish.
     """
     git_model = git_of(model)
     git, head = git_model.git, git_model.output
-    device, image_length = image.device, image.shape[1]
     longest = max(map(len, prompts))
+    cache = _TextCache(longest + max_new_tokens)
+    for of_image in images:
+        cache.start(_for_each_text(of_image, len(prompts)))
+    device, image_length = of_image[0].device, of_image[0].shape[2]
     padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
     ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=device)
 
@@ -281,10 +295,6 @@ def generate_greedy(
         text = causal[None] & (keys >= padding[:, None])[:, None]
         of_image = text.new_ones(len(padding), queries, image_length)
         return torch.cat((of_image, text), dim=2).unsqueeze(1)
-
-    cache = _TextCache(longest + max_new_tokens)
-    for of_image in image_stream(model, image):
-        cache.start(_for_each_text(of_image, len(prompts) // len(image)))
 
     def step(tokens: Tensor, total: int) -> Tensor:
         """Run `tokens` (rows, queries), the last of `total`; return the next token (rows,)."""

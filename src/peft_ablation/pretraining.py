@@ -18,7 +18,13 @@ import torch
 from tqdm import tqdm
 
 from peft_ablation.artifacts import whole_folder, write_json
-from peft_ablation.git_model import IGNORED, Normalize, encode_image, supervised_losses
+from peft_ablation.git_model import (
+    IGNORED,
+    Normalize,
+    encode_image,
+    image_stream,
+    supervised_losses,
+)
 from peft_ablation.labels import LABELS, NO_FINDING, Mention
 from peft_ablation.phantom_anatomy import NOT_MENTIONED, Labels, render
 from peft_ablation.reports import TEMPLATES, load_template, normalise
@@ -193,8 +199,8 @@ def pretrain_phantom_base(
     history = []
     progress = tqdm(batches, total=steps, desc="pretrain_phantom_base", unit="step", disable=None)
     for step, (pixels, ids, labels) in enumerate(progress, start=1):
-        image = encode_image(model, normalize(pixels.to(device)))
-        losses, _ = supervised_losses(model, image, ids.to(device), labels.to(device))
+        stream = image_stream(model, encode_image(model, normalize(pixels.to(device))))
+        losses, _ = supervised_losses(model, stream, ids.to(device), labels.to(device))
         loss = losses.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

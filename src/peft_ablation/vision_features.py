@@ -11,6 +11,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from peft_ablation.artifacts import whole_file
+from peft_ablation.cpu_kernels import pack
 from peft_ablation.errors import InputError
 from peft_ablation.git_model import Normalize, encode_image
 from peft_ablation.images import ImageCache
@@ -39,6 +40,7 @@ def cache_vision_features(
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, normalize = load_model(base).to(device).eval(), Normalize.of(base).to(device)
+    pack(model)
     cache = ImageCache(index)
     probe = encode_image(model, normalize(torch.from_numpy(cache.pixels([0])).to(device)))
     shape = (len(cache), *probe.shape[1:])

@@ -31,6 +31,7 @@ from real_size import (
     write_section,
 )
 
+from peft_ablation.cpu_kernels import pack
 from peft_ablation.git_model import (
     CLIP_MEAN,
     CLIP_STD,
@@ -38,6 +39,7 @@ from peft_ablation.git_model import (
     Normalize,
     encode_image,
     generate_greedy,
+    image_stream,
     lightened,
     text_losses,
 )
@@ -66,6 +68,7 @@ def main() -> None:
     device = torch.device("cuda" if cuda else "cpu")
     theirs = counting_down(git_base()).to(device)
     ours = lightened(counting_down(git_base())).to(device)
+    pack(ours)
     normalize = Normalize(CLIP_MEAN, CLIP_STD).to(device)
     examples = make_examples(options.batch * options.batches)
     count = len(examples)
@@ -79,11 +82,11 @@ def main() -> None:
         return batch["input_ids"].to(device), batch["labels"].to(device)
 
     def we(rows: np.ndarray, losses: bool) -> list[list[int]]:
-        image = encode_image(ours, pixels[rows])
+        images = list(image_stream(ours, encode_image(ours, pixels[rows])))
         if losses:
-            text_losses(ours, image, *references(rows))
+            text_losses(ours, images, *references(rows))
         written = generate_greedy(
-            ours, image, [prompts[row] for row in rows], end_token=SEP, max_new_tokens=most
+            ours, images, [prompts[row] for row in rows], end_token=SEP, max_new_tokens=most
         )
         return [text.tokens for text in written]
 

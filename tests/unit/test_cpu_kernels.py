@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from test_git_model import batch, tiny_git
+from test_git_model import batch, seen, tiny_git
 from transformers.activations import ACT2FN
 
-from peft_ablation.cpu_kernels import Dropout, Linear, QuickGelu, dropout, lighten
-from peft_ablation.git_model import encode_image, supervised_losses
+from peft_ablation.cpu_kernels import Dropout, Linear, QuickGelu, dropout, lighten, pack
+from peft_ablation.git_model import supervised_losses
 
 
 @pytest.mark.parametrize("shape", [(5, 48), (3, 7, 48), (1, 48), (0, 48), (48,)])
@@ -41,6 +41,21 @@ def test_linear_keeps_only_what_gradients_need(frozen: str) -> None:
     else:
         assert given.grad is None and layer.weight.grad is not None
         assert torch.allclose(layer.weight.grad, given.sum(0).expand(80, 48), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 48), (197, 48), (3, 7, 48), (0, 48), (48,)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_linear_equals_torch_and_still_learns(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = Linear(48, 80, bias=bias)
+    pack(layer)
+    values = torch.randn(*shape)
+    expected = torch.nn.functional.linear(values, layer.weight, layer.bias)
+    with torch.no_grad():
+        assert torch.allclose(layer(values), expected, atol=1e-5)
+    layer(values).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.state_dict().keys() == torch.nn.Linear(48, 80, bias=bias).state_dict().keys()
 
 
 def test_linear_leaves_autocast_to_torch() -> None:
@@ -134,8 +149,9 @@ def test_dropout_of_a_lightened_model_leaves_the_mean_loss_alone() -> None:
         with torch.no_grad():
             for _ in range(300):
                 if own:
-                    image = encode_image(model, pixels)
-                    losses.append(supervised_losses(model, image, ids, labels)[0].mean())
+                    losses.append(
+                        supervised_losses(model, seen(model, pixels), ids, labels)[0].mean()
+                    )
                 else:
                     losses.append(
                         model(

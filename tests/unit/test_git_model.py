@@ -10,6 +10,7 @@ from peft_ablation.git_model import (
     SupervisedLoss,
     encode_image,
     generate_greedy,
+    image_stream,
     lightened,
     supervised_losses,
     text_losses,
@@ -48,13 +49,18 @@ def batch(rows: int = 5, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, tor
     return pixels, ids, labels
 
 
+def seen(model: GitForCausalLM, pixels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What the decoder's layers keep of the images."""
+    return list(image_stream(model, encode_image(model, pixels)))
+
+
 def test_loss_equals_transformers() -> None:
     model = tiny_git().eval()
     pixels, ids, labels = batch()
     reference = model(
         input_ids=ids, attention_mask=(ids != 0).long(), pixel_values=pixels, labels=labels
     ).loss
-    own, rows = supervised_losses(model, encode_image(model, pixels), ids, labels)
+    own, rows = supervised_losses(model, seen(model, pixels), ids, labels)
     assert own.mean().item() == pytest.approx(reference.item(), abs=1e-5)
     # Five rows of 12, 10, 8, 6, 4 tokens, of which the first three are prompt.
     assert torch.bincount(rows).tolist() == [9, 7, 5, 3, 1]
@@ -66,7 +72,7 @@ def test_gradients_equal_transformers() -> None:
     reference(
         input_ids=ids, attention_mask=(ids != 0).long(), pixel_values=pixels, labels=labels
     ).loss.backward()
-    losses, _ = supervised_losses(own, encode_image(own, pixels), ids, labels)
+    losses, _ = supervised_losses(own, seen(own, pixels), ids, labels)
     losses.mean().backward()
     for (name, expected), (_, found) in zip(
         reference.named_parameters(), own.named_parameters(), strict=True
@@ -78,12 +84,12 @@ def test_gradients_equal_transformers() -> None:
 def test_autocast_to_bfloat16_changes_the_loss_little() -> None:
     pixels, ids, labels = batch()
     model = lightened(tiny_git().eval())
-    exact, _ = supervised_losses(model, encode_image(model, pixels), ids, labels)
+    exact, _ = supervised_losses(model, seen(model, pixels), ids, labels)
     with torch.autocast("cpu", torch.bfloat16):
         reference = model(
             input_ids=ids, attention_mask=(ids != 0).long(), pixel_values=pixels, labels=labels
         ).loss
-        rounded, _ = supervised_losses(model, encode_image(model, pixels), ids, labels)
+        rounded, _ = supervised_losses(model, seen(model, pixels), ids, labels)
     assert rounded.dtype == torch.float32
     # bf16 keeps 8 bits: within 1 % of fp32, and as close to it as transformers under autocast.
     assert rounded.mean().item() == pytest.approx(exact.mean().item(), rel=1e-2)
@@ -93,10 +99,10 @@ def test_autocast_to_bfloat16_changes_the_loss_little() -> None:
 def test_double_shift_of_affected_releases_differs() -> None:
     model = tiny_git().eval()
     pixels, ids, labels = batch()
-    own, _ = supervised_losses(model, encode_image(model, pixels), ids, labels)
+    own, _ = supervised_losses(model, seen(model, pixels), ids, labels)
     shifted = torch.full_like(labels, IGNORED)
     shifted[:, :-1] = labels[:, 1:]
-    twice, _ = supervised_losses(model, encode_image(model, pixels), ids, shifted)
+    twice, _ = supervised_losses(model, seen(model, pixels), ids, shifted)
     assert abs(own.mean().item() - twice.mean().item()) > 1e-3
 
 
@@ -107,7 +113,7 @@ def test_summed_loss_module_normalises_grey_pixels() -> None:
     mean, std = (0.48, 0.45, 0.40), (0.26, 0.27, 0.28)
     rgb = grey[:, None].repeat(1, 3, 1, 1).float() / 255
     pixels = (rgb - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    losses, _ = supervised_losses(model, encode_image(model, pixels), ids, labels)
+    losses, _ = supervised_losses(model, seen(model, pixels), ids, labels)
     summed = SupervisedLoss(model, Normalize(mean, std))(ids, labels, grey)
     assert summed.item() == pytest.approx(losses.sum().item(), rel=1e-5)
 
@@ -137,7 +143,7 @@ def test_greedy_tokens_equal_generate() -> None:
             max_new_tokens=15, do_sample=False, eos_token_id=END, pad_token_id=0,
         )  # fmt: skip
         own = generate_greedy(
-            model, encode_image(model, pixels), ids.tolist(), end_token=END, max_new_tokens=15
+            model, seen(model, pixels), ids.tolist(), end_token=END, max_new_tokens=15
         )
         for row, text in zip(reference[:, 4:].tolist(), own, strict=True):
             ended = END in row
@@ -148,12 +154,13 @@ def test_greedy_tokens_equal_generate() -> None:
 def test_padded_prompts_give_what_each_gives_alone() -> None:
     model = tiny_git(3).eval()
     pixels = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(5))
-    image = encode_image(model, pixels)
     prompts = [[2, 7], [2, 9, 11, 5, 6], [2, 30, 31]]
-    together = generate_greedy(model, image, prompts, end_token=END, max_new_tokens=10)
+    together = generate_greedy(
+        model, seen(model, pixels), prompts, end_token=END, max_new_tokens=10
+    )
     for row, prompt in enumerate(prompts):
         alone = generate_greedy(
-            model, image[row : row + 1], [prompt], end_token=END, max_new_tokens=10
+            model, seen(model, pixels[row : row + 1]), [prompt], end_token=END, max_new_tokens=10
         )
         assert together[row] == alone[0]
 
@@ -161,12 +168,11 @@ def test_padded_prompts_give_what_each_gives_alone() -> None:
 def test_candidates_of_one_image_share_its_prefix() -> None:
     model = tiny_git(4).eval()
     pixels, ids, labels = batch(4)
-    image = encode_image(model, pixels[:2])
-    shared = text_losses(model, image, ids, labels)
-    apart = text_losses(model, image.repeat_interleave(2, 0), ids, labels)
+    images = seen(model, pixels[:2])
+    repeated = seen(model, pixels[:2].repeat_interleave(2, 0))
+    shared = text_losses(model, images, ids, labels)
+    apart = text_losses(model, repeated, ids, labels)
     assert torch.allclose(shared, apart, atol=1e-5)
     prompts = [[2, 7, 9], [2, 8], [2, 7, 9], [2, 8]]
-    several = generate_greedy(model, image, prompts, end_token=END, max_new_tokens=6)
-    assert several == generate_greedy(
-        model, image.repeat_interleave(2, 0), prompts, end_token=END, max_new_tokens=6
-    )
+    several = generate_greedy(model, images, prompts, end_token=END, max_new_tokens=6)
+    assert several == generate_greedy(model, repeated, prompts, end_token=END, max_new_tokens=6)

@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, GitForCausalLM
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.base import check_base
-from peft_ablation.git_model import Normalize, encode_image, supervised_losses
+from peft_ablation.git_model import Normalize, encode_image, image_stream, supervised_losses
 from peft_ablation.labels import LABELS, PATHOLOGIES
 from peft_ablation.phantom_anatomy import NOT_MENTIONED
 from peft_ablation.pretraining import (
@@ -157,6 +157,6 @@ def test_loss_of_the_written_base_equals_transformers(base: Path) -> None:
     model = GitForCausalLM.from_pretrained(base).eval()
     pixels = Normalize.of(base)(torch.randint(0, 256, (2, 32, 32), dtype=torch.uint8))
     ids = torch.randint(5, 60, (2, 9))
-    losses, _ = supervised_losses(model, encode_image(model, pixels), ids, ids)
+    losses, _ = supervised_losses(model, image_stream(model, encode_image(model, pixels)), ids, ids)
     theirs = model(input_ids=ids, pixel_values=pixels, labels=ids, use_cache=False).loss
     assert losses.mean().item() == pytest.approx(theirs.item(), abs=1e-5)

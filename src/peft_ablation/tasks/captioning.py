@@ -22,6 +22,7 @@ from peft_ablation.git_model import (
     SupervisedLoss,
     generate_greedy,
     git_of,
+    image_stream,
     image_tokens,
     lightened,
     text_losses,
@@ -179,11 +180,12 @@ def generate(
     """
     batch = {k: v.to(device) for k, v in examples.batch(indices, positions).items()}
     image = image_tokens(model, normalize, batch["image"])
-    losses = text_losses(model, image, batch["input_ids"], batch["labels"])
+    stream = list(image_stream(model, image))
+    losses = text_losses(model, stream, batch["input_ids"], batch["labels"])
     if num_beams == 1:
         prompts = [examples.prompt] * len(indices)
         written = generate_greedy(
-            model, image, prompts, end_token=end_token, max_new_tokens=max_new_tokens
+            model, stream, prompts, end_token=end_token, max_new_tokens=max_new_tokens
         )
     else:
         written = _beam_search(
