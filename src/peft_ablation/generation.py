@@ -47,6 +47,7 @@ def write_predictions(
     base: str | Path,
     test: str | Path,
     index: str | Path,
+    features: str | Path | None,
     settings: Mapping[str, Any],
     batch_size: int,
     max_new_tokens: int,
@@ -58,7 +59,8 @@ def write_predictions(
     """Write one row a test example: reference, hypothesis and the reference's loss in nats.
 
     With `shuffle_images` also what is written, and how likely the reference is, when the test
-    images are permuted among themselves. `settings` are of `study.Train`.
+    images are permuted among themselves. `settings` are of `study.Train`. `features` is the cached
+    output of a frozen vision tower, in place of pixels.
     """
     torch.set_num_threads(settings["threads"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -66,7 +68,7 @@ def write_predictions(
     pack(trained)
     normalize = Normalize.of(base).to(device)
     tokenizer = captioning.load_tokenizer(base)
-    images = captioning.ImageSource(index)
+    images = captioning.ImageSource(index, features)
     rows = captioning.examples(test, images, tokenizer, settings)
     subjects = dict(pl.read_parquet(test, columns=["dicom_id", "subject_id"]).iter_rows())
 

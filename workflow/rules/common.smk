@@ -84,14 +84,15 @@ def protocol(train):
     return {key: value for key, value in settings(train).items() if key not in NOT_PROTOCOL}
 
 
-def reads_features(arm):
-    """Tell whether the arm's vision tower is frozen and its output may come from the cache."""
+def cached_features(arm):
+    """Return the cached output of the vision tower, or nothing where the arm changes the tower."""
     train = STUDY.train
-    return (
+    reads = (
         train.cache_vision_features
         and train.shift_augmentation == 0
         and not adapts_vision(arm.method, arm.targets)
     )
+    return rules.cache_vision_features.output.features if reads else []
 
 
 def previous_chunk(arm):

@@ -8,6 +8,10 @@ rule generate:
         base=BASE,
         test=f"{RESULTS}/splits/test.parquet",
         index=rules.index_images.output.index,
+        # The library's beam search takes pixels only.
+        features=lambda wildcards: (
+            cached_features(STUDY.arms[wildcards.arm]) if STUDY.score.num_beams == 1 else []
+        ),
     output:
         predictions=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/predictions.parquet",
     log:

@@ -41,9 +41,7 @@ for arm_name, arm_settings in STUDY.arms.items():
             train=f"{RESULTS}/splits/train.parquet",
             val=f"{RESULTS}/splits/val.parquet",
             index=rules.index_images.output.index,
-            features=(
-                rules.cache_vision_features.output.features if reads_features(arm_settings) else []
-            ),
+            features=cached_features(arm_settings),
             previous=previous_chunk(arm_name),
         output:
             chunk=temp(directory(f"{RESULTS}/runs/{arm_name}/seed-{{seed}}/chunk-{{chunk}}")),

@@ -7,6 +7,7 @@ with job(snakemake.log[0]):
         base=snakemake.input.base,
         test=snakemake.input.test,
         index=snakemake.input.index,
+        features=snakemake.input.get("features") or None,
         settings=snakemake.params.train,
         batch_size=snakemake.config["conduct"]["eval_batch_size"],
         **snakemake.params.score,
