@@ -105,6 +105,26 @@ def test_a_fourth_arm_becomes_its_rules(tmp_path: Path, snakemake: Snakemake) ->
     assert trained == {"train_both", "train_both_chunk"}
 
 
+@pytest.mark.parametrize(
+    ("arm", "overrides", "readers"),
+    [
+        ("lora_text", "{}", {"train_lora_text_chunk", "generate"}),
+        ("lora_text", "{score: {num_beams: 2}}", {"train_lora_text_chunk"}),
+        ("lora_text", "{train: {cache_vision_features: false}}", set()),
+        ("lora_text", "{train: {shift_augmentation: 2}}", set()),
+        ("lora_vision", "{}", set()),
+    ],
+)
+def test_who_reads_the_cached_output_of_the_vision_tower(
+    arm: str, overrides: str, readers: set[str], tmp_path: Path, snakemake: Snakemake
+) -> None:
+    target = f"results/phantom_cxr/runs/{arm}/seed-0/predictions.parquet"
+    graph = snakemake(tmp_path, target, "--dag", "--config", f"overrides={overrides}").stdout
+    label = dict(re.findall(r'(\d+)\[label = "(\w+)', graph))
+    edges = [(label[a], label[b]) for a, b in re.findall(r"(\d+) -> (\d+)", graph)]
+    assert {reader for maker, reader in edges if maker == "cache_vision_features"} == readers
+
+
 def rules() -> dict[str, str]:
     """Text of each rule that runs a script, by the script's name."""
     found = {}
