@@ -26,12 +26,13 @@ demo: $(VENV)/.installed
 	@echo "Comparison table: $(RESULTS)/$(STUDY)/comparison/comparison.csv (and .md beside it)"
 	@echo "Report page:      $(RESULTS)/$(STUDY)/report.html"
 
-# The slow ones train with two threads and want the machine for themselves.
+# The slow ones train with two threads and want the machine for themselves. Those on a Slurm, mostly
+# waiting, run beside the others.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 	$(BIN)/python -m pytest -m slow
 
-# Boots a one-node Slurm (installed by apt where it is absent and may be) and kills jobs on it.
+# Only those on a Slurm: a one-node cluster, installed by apt where it is absent and that may be.
 test-slurm: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slurm
 
