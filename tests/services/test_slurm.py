@@ -299,25 +299,37 @@ def test_training_jobs_are_kept_from_the_hub(cut_off: Study, local: Path) -> Non
             assert told_about_hub(folder, script) == {"1"}, (folder.name, script)
 
 
-def test_cluster_that_knows_only_gres(
-    cluster: slurm_cluster.Cluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+def test_whole_study_on_a_cluster_that_knows_only_gres(
+    cluster: slurm_cluster.Cluster, tmp_path: Path
 ) -> None:
-    """The recipe of `profiles/README.md`, as it stands there."""
+    """From nothing to the figures, by the recipe of `profiles/README.md` as it stands there."""
     text = (ROOT / "profiles" / "README.md").read_text()
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("  ```")[0])
     folder = site_profile(tmp_path / "slurm", **recipe["default-resources"])
     profile = yaml.safe_load((folder / "config.yaml").read_text())
-    profile["set-resources"]["pretrain_phantom_base"] |= recipe["set-resources"][
-        "pretrain_phantom_base"
-    ]
+    gpu = recipe["set-resources"]["pretrain_phantom_base"]
+    for name, resources in profile["set-resources"].items():
+        if "gpu_model" in resources:
+            profile["set-resources"][name] = resources | gpu
     (folder / "config.yaml").write_text(yaml.safe_dump(profile))
-    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(study()))
+    short = study()
+    short["train"] |= {"epochs": 2, "epochs_per_chunk": 1, "cache_vision_features": True}
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(short))
+    before = {job["id"] for job in cluster.jobs()}
     done = subprocess.run(
-        command(tmp_path / "run", "--profile", str(folder), "--", "pretrain_phantom_base"),
-        env=cluster.environment, capture_output=True, text=True, timeout=300,
+        command(tmp_path / "run", "--profile", str(folder)),
+        env=cluster.environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    job = next(j for j in cluster.jobs() if j["comment"] == "rule_pretrain_phantom_base")
-    shown = cluster.ask("scontrol", "show", "job", job["id"])
-    assert "TresPerNode=gres:gpu:a100:1" in shown
-    assert "TresPerJob" not in shown
+    assert done.returncode == 0, done.stderr[-5000:]
+    results = tmp_path / "run/results/lab"
+    assert (results / "comparison/comparison.csv").stat().st_size
+    assert {"quality.png", "cost.svg"} <= {path.name for path in (results / "figures").iterdir()}
+    jobs = [job for job in cluster.jobs() if job["id"] not in before]
+    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    names = [job["comment"] for job in jobs]
+    # One job each for the cohort's tables, the end of each run and all figures.
+    grouped = [name for name in names if name.startswith("rule_") and "_group" in name]
+    print(names, grouped)
+    for job in jobs:
+        on_gpu = "N/A" not in job["gres"]
+        assert on_gpu == (job["partition"] == "gpu"), job
