@@ -58,7 +58,7 @@ MinJobAge=600
 SlurmdParameters=config_overrides
 KillWait=2
 JobRequeue=1
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 \
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 \
 ThreadsPerCore=1 RealMemory=256000 Gres=gpu:a100:1 State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={host} MaxTime=INFINITE State=UP
