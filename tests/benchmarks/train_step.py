@@ -1,7 +1,7 @@
 """Training steps of the real size: ours against transformers' Trainer (and PEFT), taking turns.
 
     python tests/benchmarks/train_step.py [--arms fft lora_vision lora_text] [--batch N]
-        [--steps N] [--threads N] [--write]
+        [--steps N] [--threads N] [--bf16] [--write]
 
 Ours is `Run._step` on prefetched batches; lora_text reads cached vision features. The Trainer's
 side is its own `training_step`, gradient clipping and optimizer (adamw_torch_fused), same
@@ -255,7 +255,7 @@ def memory(side: str, arm: str, options: argparse.Namespace) -> float:
     """Run `alone` in a process of its own."""
     command = [
         sys.executable, __file__, "--alone", side, "--arms", arm, "--batch", str(options.batch),
-        "--steps", "2", "--threads", str(options.threads),
+        "--steps", "2", "--threads", str(options.threads), *(["--bf16"] if options.bf16 else []),
     ]  # fmt: skip
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -265,7 +265,7 @@ def page(results: dict[str, Any], rate: float, options: argparse.Namespace) -> s
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = "bf16" if options.bf16 else "fp32"
     lines = [
-        f"## Training step ({device.type})",
+        f"## Training step ({device.type}, {precision})",
         "",
         f"{machine(device, options.threads)}. {precision}, batch {options.batch}, git-base's shape "
         "with random weights, 224 px, texts of corrected reports. Matrix product of the model's "
@@ -317,16 +317,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64 if cuda else 4)
     parser.add_argument("--steps", type=int, default=30 if cuda else 6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--bf16", action="store_true", default=cuda)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--alone", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.bf16 = cuda
     torch.set_num_threads(options.threads)
     if options.alone:
         print(alone(options.alone, options.arms[0], options))
         return
     device = torch.device("cuda" if cuda else "cpu")
-    rate = matrix_rate(device, torch.bfloat16 if cuda else torch.float32, clock)
+    rate = matrix_rate(device, torch.bfloat16 if options.bf16 else torch.float32, clock)
     results = {}
     for arm in options.arms:
         results[arm] = compare(arm, options, rate)
@@ -334,7 +334,8 @@ def main() -> None:
             results[arm]["peak_mb"] = [memory(side, arm, options) for side in ("ours", "theirs")]
     print(json.dumps({"matrix_gflops": rate / 1e9, **results}, indent=1))
     if options.write:
-        write_section(f"train_step {device.type}", page(results, rate, options))
+        name = f"train_step {device.type}{' bf16' if options.bf16 and not cuda else ''}"
+        write_section(name, page(results, rate, options))
 
 
 if __name__ == "__main__":
