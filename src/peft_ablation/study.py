@@ -177,7 +177,7 @@ class Train(Section):
     eval_batch_size: int | None = Field(None, ge=1)
     """Examples a forward pass in validation and test; default: `batch_size`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 autocast where the GPU has it, else fp32."""
+    """`auto`: bf16 autocast where the device has it (a CPU: AVX512-BF16), else fp32."""
     seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
     """One run an arm and seed."""
     prompt: str = "list pathological findings for this chest x-ray:"

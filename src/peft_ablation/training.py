@@ -125,11 +125,14 @@ def _train_chunk(
 
 
 def mixed_precision(precision: str) -> str:
-    """Return Accelerate's name of a `precision`: bf16 where `auto` finds a GPU that has it."""
+    """Return Accelerate's name of a `precision`: bf16 where `auto` finds a device that has it."""
     if precision == "auto":
-        precision = (
-            "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
-        )
+        if torch.cuda.is_available():
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            # Without these instructions bf16 is slower than float32.
+            has_bf16 = torch.cpu._is_avx512_bf16_supported()
+        precision = "bf16" if has_bf16 else "fp32"
     return {"fp32": "no", "bf16": "bf16"}[precision]
 
 

@@ -23,7 +23,7 @@ from peft_ablation.errors import InputError
 from peft_ablation.history_table import MEASURED
 from peft_ablation.run import Run, Stopped
 from peft_ablation.selection import select_checkpoint
-from peft_ablation.training import train_chunk
+from peft_ablation.training import mixed_precision, train_chunk
 from peft_ablation.vision_features import cache_vision_features
 
 ARMS = ("fft", "lora_vision", "lora_text")
@@ -90,6 +90,31 @@ def test_chunks_in_fresh_runs_equal_one_straight_run(
         train_chunk(**job | {"chunk": chunk, "previous": previous})
         previous = job["output"]
     assert outcome(tmp_path / "chunk-1") == straight[arm]
+
+
+def test_chunks_in_bf16_equal_one_straight_run(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    whole = tiny_study.job(tmp_path / "whole", "fft", precision="bf16")
+    train_chunk(**whole)
+    previous = None
+    for chunk in range(2):
+        job = tiny_study.job(
+            tmp_path / f"chunk-{chunk}", "fft", precision="bf16", epochs_per_chunk=2
+        )
+        train_chunk(**job | {"chunk": chunk, "previous": previous})
+        previous = job["output"]
+    assert outcome(tmp_path / "chunk-1") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+@pytest.mark.parametrize("gpu", [True, False])
+def test_auto_is_bf16_where_the_device_has_it(
+    gpu: bool, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16 and gpu)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16 and not gpu)
+    assert mixed_precision("auto") == ("bf16" if has_bf16 else "no")
+    assert (mixed_precision("fp32"), mixed_precision("bf16")) == ("no", "bf16")
 
 
 @pytest.mark.parametrize("arm", ARMS)
