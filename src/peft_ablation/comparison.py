@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 COMPARED: Final = ("bleu", "findings_f1", "test_loss")
 """Scores that get an interval, a deviation over seeds and a difference to the reference arm."""
+SECONDS: Final = ("train_seconds", "evaluate_seconds", "saving_seconds", "waiting_seconds")
+"""Wall seconds of a run by what it did: the mean over seeds."""
+PEAKS: Final = ("peak_memory_mb", "reserved_peak_memory_mb")
+"""Largest memory while training: the maximum over seeds."""
 BASELINES: Final = {
     "constant": "constant_report",
     "label_prior": "label_prior",
@@ -250,8 +254,10 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
         return ", ".join(sorted({str(run.cost.get(key)) for run in runs}))
 
     return {
-        **{key: mean(key) for key in ("train_seconds", "evaluate_seconds", "examples_per_second")},
-        "peak_memory_mb": max(run.cost["peak_memory_mb"] for run in runs),
+        **{key: mean(key) for key in SECONDS},
+        **{key: mean(key) for key in ("examples_per_second", "tokens_per_second")},
+        **{key: max(run.cost[key] for run in runs) for key in PEAKS},
+        **{key: mean(key) for key in ("mean_memory_mb", "reserved_mean_memory_mb")},
         "memory_kind": distinct("memory_kind"),
         "adapter_mb": mean("adapter_mb"),
         "energy_joules": mean("energy_joules"),

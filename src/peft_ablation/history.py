@@ -28,6 +28,7 @@ class EpochRecord:
     )
     memory_sum_mb: float = 0.0
     memory_peak_mb: float = 0.0
+    reserved_sum_mb: float = 0.0
     reserved_peak_mb: float = 0.0
     energy_joules: float | None = None
 
@@ -58,6 +59,7 @@ class EpochRecord:
             "tokens_per_second": self.tokens / training if training else None,
             "memory_allocated_mean_mb": self.memory_sum_mb / self.steps,
             "memory_allocated_peak_mb": self.memory_peak_mb,
+            "memory_reserved_mean_mb": self.reserved_sum_mb / self.steps,
             "memory_reserved_peak_mb": self.reserved_peak_mb,
             "energy_joules": self.energy_joules,
         }
@@ -82,12 +84,15 @@ class Meter:
         if self._gpu:
             allocated = torch.cuda.memory_allocated(self._gpu) / 1e6
             peak = torch.cuda.max_memory_allocated(self._gpu) / 1e6
-            reserved = torch.cuda.max_memory_reserved(self._gpu) / 1e6
+            reserved = torch.cuda.memory_reserved(self._gpu) / 1e6
+            reserved_peak = torch.cuda.max_memory_reserved(self._gpu) / 1e6
         else:
-            allocated = peak = reserved = self._process.memory_info().rss / 1e6
+            allocated = self._process.memory_info().rss / 1e6
+            peak = reserved = reserved_peak = allocated
         record.memory_sum_mb += allocated
         record.memory_peak_mb = max(record.memory_peak_mb, peak)
-        record.reserved_peak_mb = max(record.reserved_peak_mb, reserved)
+        record.reserved_sum_mb += reserved
+        record.reserved_peak_mb = max(record.reserved_peak_mb, reserved_peak)
 
     def joules(self) -> float | None:
         """Return the device's energy counter, in joules, or None where there is none."""

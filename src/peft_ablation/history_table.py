@@ -23,6 +23,7 @@ COLUMNS: Final = (
     "tokens_per_second",
     "memory_allocated_mean_mb",
     "memory_allocated_peak_mb",
+    "memory_reserved_mean_mb",
     "memory_reserved_peak_mb",
     "energy_joules",
 )

@@ -68,6 +68,12 @@ def select_checkpoint(
     def total(column: str) -> float:
         return float(sum(row[column] for row in rows))
 
+    def mean(column: str) -> float:
+        return float(sum(row[column] * row["steps"] for row in rows) / total("steps"))
+
+    def largest(column: str) -> float:
+        return float(max(row[column] for row in rows))
+
     energy = [row["energy_joules"] for row in rows]
     write_json(
         cost,
@@ -83,13 +89,17 @@ def select_checkpoint(
             "evaluate_seconds": total("seconds_evaluating"),
             "saving_seconds": total("seconds_saving"),
             "waiting_seconds": total("seconds_waiting"),
-            "peak_memory_mb": max(row["memory_allocated_peak_mb"] for row in rows),
+            "peak_memory_mb": largest("memory_allocated_peak_mb"),
+            "mean_memory_mb": mean("memory_allocated_mean_mb"),
+            "reserved_peak_memory_mb": largest("memory_reserved_peak_mb"),
+            "reserved_mean_memory_mb": mean("memory_reserved_mean_mb"),
             "memory_kind": "process_rss" if state["device"] == "cpu" else "gpu_allocated",
             "energy_joules": None if None in energy else sum(energy),
             "epochs": len(rows),
             "best_epoch": state["position"]["best_epoch"],
             "best_val_loss": state["position"]["best_val_loss"],
             "examples_per_second": total("examples") / total("seconds_training"),
+            "tokens_per_second": total("tokens") / total("seconds_training"),
             "device": state["device"],
             "precision": state["precision"],
             "learning_rate": arm["learning_rate"],

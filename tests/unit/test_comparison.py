@@ -103,12 +103,18 @@ def compare(tmp_path: Path):
                     "adapter_mb": 4.0,
                     "train_seconds": 10.0 + seed,
                     "evaluate_seconds": 1.0,
+                    "saving_seconds": 0.5,
+                    "waiting_seconds": 0.25 + seed,
                     "peak_memory_mb": 100.0 + seed,
+                    "mean_memory_mb": 90.0,
+                    "reserved_peak_memory_mb": 120.0 - seed,
+                    "reserved_mean_memory_mb": 110.0,
                     "memory_kind": "process_rss",
                     "energy_joules": None,
                     "epochs": 6,
                     "best_epoch": 6 - seed,
                     "examples_per_second": 500.0,
+                    "tokens_per_second": 9000.0,
                     "device": "cpu",
                     "precision": "fp32",
                     **costs,
@@ -163,6 +169,8 @@ def test_scores_are_means_over_seeds_and_memory_is_the_largest(compare, tmp_path
         assert float(row[f"{metric}_low"]) < float(row[metric]) < float(row[f"{metric}_high"])
     assert float(row["train_seconds"]) == 10.5
     assert float(row["peak_memory_mb"]) == 101
+    assert float(row["reserved_peak_memory_mb"]) == 120
+    assert float(row["waiting_seconds"]) == 0.75
     assert row["best_epoch"] == "6 5"
 
 

@@ -39,7 +39,7 @@ ARMS = {
 }
 
 
-def comparison(path: Path, names: list[str]) -> Path:
+def comparison(path: Path, names: list[str], energy: bool = True) -> Path:
     source = np.random.default_rng(len(names))
     rows = []
     for number, name in enumerate(names):
@@ -65,7 +65,16 @@ def comparison(path: Path, names: list[str]) -> Path:
                 "constant_report_findings_f1": 0.013,
                 "label_prior_findings_f1": 0.102,
                 "train_seconds": 9000.0 / (number + 1),
+                "evaluate_seconds": 700.0,
+                "saving_seconds": 90.0,
+                "waiting_seconds": 40.0,
+                "examples_per_second": 80.0 * (number + 1),
+                "tokens_per_second": 2000.0 * (number + 1),
                 "peak_memory_mb": 4752.0,
+                "mean_memory_mb": 4100.0,
+                "reserved_peak_memory_mb": 5300.0,
+                "reserved_mean_memory_mb": 5250.0,
+                "energy_joules": 2.5e6 / (number + 1) if energy else None,
                 "memory_kind": "gpu_allocated",
                 "adapter_mb": 706.5 / 10**number,
             }
@@ -96,6 +105,8 @@ def draw_loss_curves(folder: Path, names: list[str], outputs):
                 "epoch": [1, 2, 3],
                 "train_loss": [2.0 + number, 1.0, 0.5],
                 "val_loss": [2.5, 1.5 + 0.1 * number, 1.6],
+                "learning_rate": [1e-4, 5e-5, 1e-6],
+                "grad_norm": [3.0 + number, 1.0, 0.8],
             }
         ).write_csv(path)
         paths.append(path)
@@ -240,11 +251,28 @@ def csv_of(name: str, tmp_path: Path, arms="three") -> pl.DataFrame:
     return pl.read_csv(path)
 
 
+def test_cost_csv_is_the_comparison_and_energy_may_be_unknown(tmp_path):
+    table = csv_of("cost", tmp_path)
+    source = pl.read_csv(tmp_path / "comparison.csv")
+    assert table.equals(source.select(table.columns))
+    apart = {f"{what}_seconds" for what in ("train", "evaluate", "saving", "waiting")}
+    memory = {"peak_memory_mb", "mean_memory_mb"}
+    memory |= {f"reserved_{name}" for name in memory}
+    assert apart | memory | {"examples_per_second", "energy_joules"} <= set(table.columns)
+    unknown = comparison(tmp_path / "unknown.csv", ARMS["three"], energy=False)
+    plot_cost(unknown, outputs=[tmp_path / "unknown.svg"])
+    # A device that tells no energy gets a panel that says so.
+    known = comparison(tmp_path / "known.csv", ARMS["three"])
+    plot_cost(known, outputs=[tmp_path / "known.svg"])
+    assert (tmp_path / "unknown.svg").read_bytes() != (tmp_path / "known.svg").read_bytes()
+
+
 def test_loss_curves_csv_is_the_histories(tmp_path):
     table = csv_of("loss_curves", tmp_path)
     assert table.height == 3 * 2 * 3
     row = table.filter(arm="lora_text", seed=1, epoch=2).to_dicts()[0]
     assert row["train_loss"] == 1
+    assert (row["learning_rate"], row["grad_norm"]) == (5e-5, 1)
     assert row["val_loss"] == pytest.approx(1.5 + 0.1 * 5)
 
 

@@ -1,4 +1,4 @@
-"""Loss by epoch: training and validation side by side, one colour an arm."""
+"""Training by epoch: losses, learning rate and gradient norm, one colour an arm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from peft_ablation.figures.style import Look, house_style, legend_below, new_figure, write_figure
 
-PARTS: Final = (("train_loss", "Training"), ("val_loss", "Validation"))
+PARTS: Final = (
+    ("train_loss", "Training loss"),
+    ("val_loss", "Validation loss"),
+    ("learning_rate", "Learning rate"),
+    ("grad_norm", "Gradient norm before clipping"),
+)
 LOGARITHMIC_FROM: Final = 30
 """Ratio of the largest loss to the smallest from which the axis is logarithmic."""
 
@@ -23,7 +28,7 @@ def plot_loss_curves(
     runs: Sequence[tuple[str, int]],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Draw `train_loss` and `val_loss` of the history of each run (arm, seed), in nats a token.
+    """Draw both losses, in nats a token, learning rate and gradient norm of each run (arm, seed).
 
     Thin lines are runs, thick lines the mean over the seeds that have the epoch; a ring marks the
     mean's lowest validation loss.
@@ -33,22 +38,29 @@ def plot_loss_curves(
             pl.lit(arm).alias("arm"),
             pl.lit(int(seed)).alias("seed"),
             "epoch",
-            pl.col("train_loss", "val_loss").cast(pl.Float64),
+            pl.col(*(column for column, _ in PARTS)).cast(pl.Float64),
         )
         for path, (arm, seed) in zip(histories, runs, strict=True)
     )
     arms = list(dict.fromkeys(arm for arm, _ in runs))
     look = Look(arms)
     with house_style():
-        figure = new_figure(7.5, 3.6)
-        axes = figure.subplots(1, 2, sharex=True, sharey=True)
+        figure = new_figure(7.5, 5.6)
+        axes = figure.subplots(2, 2, sharex=True).ravel()
+        axes[1].sharey(axes[0])
         for axis, (column, title) in zip(axes, PARTS, strict=True):
             for arm in arms:
                 _draw(axis, table.filter(pl.col("arm") == arm), column, look, arm)
             axis.set_title(title, loc="left")
-            axis.set_xlabel("Epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes[0].set_ylabel("Loss (nats a token)")
+        for axis in axes[2:]:
+            axis.set_xlabel("Epoch")
+        axes[2].set_yscale("log")
+        axes[3].set_ylim(bottom=0)
+        largest_rate = float(table["learning_rate"].max() or 1)  # type: ignore[arg-type]
+        # A schedule ends near zero, which is of no interest.
+        axes[2].set_ylim(largest_rate / 1000, 2 * largest_rate)
+        axes[0].set_ylabel("Nats a token")
         losses = table.select("train_loss", "val_loss").to_numpy()
         losses = losses[np.isfinite(losses) & (losses > 0)]
         if losses.size and losses.max() / losses.min() > LOGARITHMIC_FROM:
