@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_study import TinyStudy
 from transformers import AutoTokenizer, GitForCausalLM
@@ -92,6 +93,15 @@ def test_chunks_in_fresh_runs_equal_one_straight_run(
     assert outcome(tmp_path / "chunk-1") == straight[arm]
 
 
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """Let a test train in another precision: Accelerate allows one a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("other_precision")
 def test_chunks_in_bf16_equal_one_straight_run(tiny_study: TinyStudy, tmp_path: Path) -> None:
     whole = tiny_study.job(tmp_path / "whole", "fft", precision="bf16")
     train_chunk(**whole)
