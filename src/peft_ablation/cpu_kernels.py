@@ -158,8 +158,8 @@ def lighten(model: nn.Module) -> None:
 def pack(model: nn.Module) -> None:
     """Copy the weights of a lightened model into oneDNN's layout: for a model that learns no more.
 
-    A product of many rows is a tenth faster with it, one of few rows, as in generation, up to
-    twice. Without gradients the copies are what counts: a weight changed later changes nothing.
+    Products are faster with it, most of all those of few rows, as in generation. Without gradients
+    the copies are what counts: a weight changed later changes nothing.
     """
     if not _ONEDNN:
         return

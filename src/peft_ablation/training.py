@@ -130,7 +130,7 @@ def mixed_precision(precision: str) -> str:
         if torch.cuda.is_available():
             has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            # Without these instructions bf16 is slower than float32.
+            # Without these instructions bf16 is emulated.
             has_bf16 = torch.cpu._is_avx512_bf16_supported()
         precision = "bf16" if has_bf16 else "fp32"
     return {"fp32": "no", "bf16": "bf16"}[precision]

@@ -57,3 +57,16 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
         text_layers=2, attention_heads=2, seed=1,
     )  # fmt: skip
     return TinyStudy(root)
+
+
+@pytest.fixture(scope="session")
+def features(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cached output of the tiny study's vision tower."""
+    from peft_ablation.vision_features import cache_vision_features
+
+    path = tmp_path_factory.mktemp("features") / "features.npy"
+    cache_vision_features(
+        base=tiny_study.base, index=tiny_study.index, batch_size=16, precision="fp32", threads=1,
+        output=path,
+    )  # fmt: skip
+    return path

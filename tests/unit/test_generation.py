@@ -14,7 +14,6 @@ from peft_ablation.git_model import Normalize
 from peft_ablation.images import ImageCache
 from peft_ablation.tasks.captioning import load_tokenizer
 from peft_ablation.training import train_chunk
-from peft_ablation.vision_features import cache_vision_features
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +43,8 @@ def close(first: pl.DataFrame, second: pl.DataFrame, tolerance: float) -> None:
 
 
 def test_cached_features_give_the_predictions_of_pixels(
-    tiny_study: TinyStudy, trained: Path, tmp_path: Path
+    tiny_study: TinyStudy, trained: Path, features: Path, tmp_path: Path
 ) -> None:
-    features = tmp_path / "features.npy"
-    cache_vision_features(
-        base=tiny_study.base, index=tiny_study.index, batch_size=16, precision="fp32", threads=1,
-        output=features,
-    )  # fmt: skip
     of_pixels = predictions(tiny_study, trained, tmp_path / "pixels.parquet")
     of_features = predictions(tiny_study, trained, tmp_path / "features.parquet", features=features)
     close(of_pixels, of_features, 1e-3)

@@ -25,7 +25,6 @@ from peft_ablation.history_table import MEASURED
 from peft_ablation.run import Run, Stopped
 from peft_ablation.selection import select_checkpoint
 from peft_ablation.training import mixed_precision, train_chunk
-from peft_ablation.vision_features import cache_vision_features
 
 ARMS = ("fft", "lora_vision", "lora_text")
 
@@ -331,13 +330,8 @@ def test_read_only_results_are_one_line_and_keep_the_last_checkpoint(
 
 
 def test_cached_vision_features_change_the_loss_little(
-    tiny_study: TinyStudy, straight: dict[str, Any], tmp_path: Path
+    tiny_study: TinyStudy, straight: dict[str, Any], features: Path, tmp_path: Path
 ) -> None:
-    features = tmp_path / "features.npy"
-    cache_vision_features(
-        base=tiny_study.base, index=tiny_study.index, batch_size=16, precision="fp32", threads=1,
-        output=features,
-    )  # fmt: skip
     train_chunk(**tiny_study.job(tmp_path / "chunk-0") | {"features": features})
     cached = outcome(tmp_path / "chunk-0")["history"]
     for a, b in zip(straight["lora_text"]["history"], cached, strict=True):

@@ -74,12 +74,13 @@ def plot_cost(table: str | Path, *, outputs: Sequence[str | Path]) -> None:
     """Draw the costs of each arm as bars with their values, from `comparison.csv`."""
     arms = pl.read_csv(table, infer_schema_length=None)
     names = arms["arm"].to_list()
+    look = Look(names)
     columns = [column for cost in COSTS for column, *_ in (*cost.bars, *cost.marks)]
     with house_style():
         figure = new_figure(7.5, 3.2 + 0.9 * len(names))
         panels = figure.subplots(3, 2, sharey=True).ravel()
         for axis, cost in zip(panels, COSTS, strict=True):
-            _draw(axis, arms, cost, Look(names))
+            _draw(axis, arms, cost, look)
             rows_of_names(axis, names)
         told = ["arm", *columns, "tokens_per_second", "trainable_percent", "memory_kind"]
         write_figure(figure, arms.select(told), outputs)
