@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import psutil
 
-from peft_ablation.labels import LABELS
+from peft_ablation.sources.mimic.labels import LABELS
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "val", "test")
@@ -54,22 +54,22 @@ PREVALENCE = (
 
 STAGES = {
     "query_metadata": """
-from peft_ablation.cohort import query_metadata
+from peft_ablation.sources.mimic.cohort import query_metadata
 query_metadata({sql!r}, metadata="metadata.csv.gz", chexpert="chexpert.csv.gz", views=["AP", "PA"],
     limit=None, cloud=None, output="metadata.parquet", account="metadata.json")
 """,
     "sample_5000_per_label": """
-from peft_ablation.sampling import sample_table
+from peft_ablation.sources.mimic.sampling import sample_table
 sample_table("metadata.parquet", strategy="rarest_first", quota={quota}, count_values=[1], seed=42,
     output="sampled.parquet", csv="sampled.csv", account="sampled.account.csv")
 """,
     "make_reports": """
-from peft_ablation.reports import write_reports
+from peft_ablation.sources.mimic.reports import write_reports
 write_reports("sampled.parquet", template="corrected", unmentioned="drop",
     output="reports.parquet", account="reports.json")
 """,
     "stratify_splits": """
-from peft_ablation.splits import SPLITS, split_table
+from peft_ablation.data.splits import SPLITS, split_table
 split_table("reports.parquet", unit={unit!r}, shares=dict(train=0.6, val=0.2, test=0.2), seed=33,
     outputs={{name: name + ".parquet" for name in SPLITS}},
     csv={{name: name + ".csv" for name in SPLITS}}, balance="balance.csv", account="account.json")

@@ -31,8 +31,8 @@ from real_size import (
     write_section,
 )
 
-from peft_ablation.cpu_kernels import pack
-from peft_ablation.git_model import (
+from peft_ablation.bases.cpu_kernels import pack
+from peft_ablation.bases.git import (
     CLIP_MEAN,
     CLIP_STD,
     IGNORED,

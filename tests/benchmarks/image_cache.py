@@ -25,7 +25,7 @@ import polars as pl
 from PIL import Image, features
 
 from peft_ablation import images
-from peft_ablation.images import cache_shard, decode_radiograph, image_path
+from peft_ablation.data.images import cache_shard, decode_radiograph, image_path
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "tests" / "services"

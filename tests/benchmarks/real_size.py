@@ -21,13 +21,13 @@ import torch
 import transformers
 from transformers import GitConfig, GitForCausalLM
 
-from peft_ablation.cpu_kernels import Linear
-from peft_ablation.git_model import CLIP_MEAN, CLIP_STD, Normalize, SupervisedLoss, lightened
-from peft_ablation.labels import LABELS
-from peft_ablation.phantom import draw_population
-from peft_ablation.phantom_anatomy import NOT_MENTIONED
-from peft_ablation.reports import load_template
-from peft_ablation.study import Arm, Train
+from peft_ablation.bases.cpu_kernels import Linear
+from peft_ablation.bases.git import CLIP_MEAN, CLIP_STD, Normalize, SupervisedLoss, lightened
+from peft_ablation.config.study import Arm, Train
+from peft_ablation.sources.mimic.labels import LABELS
+from peft_ablation.sources.mimic.reports import load_template
+from peft_ablation.sources.phantom.anatomy import NOT_MENTIONED
+from peft_ablation.sources.phantom.tree import draw_population
 from peft_ablation.tasks.captioning import Examples
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"

@@ -43,13 +43,13 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 from transformers import Trainer, TrainingArguments
 
-from peft_ablation.adapters import as_arm
-from peft_ablation.batches import Indices, epoch_batches
-from peft_ablation.git_model import CLIP_MEAN, CLIP_STD, IGNORED, Normalize
-from peft_ablation.prefetch import prefetched
-from peft_ablation.run import Run, RunInputs
-from peft_ablation.study import Train
+from peft_ablation.bases.git import CLIP_MEAN, CLIP_STD, IGNORED, Normalize
+from peft_ablation.config.study import Train
+from peft_ablation.methods.adapters import as_arm
 from peft_ablation.tasks.captioning import Examples
+from peft_ablation.training.batches import Indices, epoch_batches
+from peft_ablation.training.prefetch import prefetched
+from peft_ablation.training.run import Run, RunInputs
 
 clock = time.perf_counter
 

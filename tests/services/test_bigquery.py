@@ -8,9 +8,9 @@ import pytest
 from bigquery_server import BYTES
 from google_project import PROJECT
 
-from peft_ablation.bigquery import bytes_scanned, run_query
-from peft_ablation.cohort import query_metadata
 from peft_ablation.errors import InputError
+from peft_ablation.sources.mimic.bigquery import bytes_scanned, run_query
+from peft_ablation.sources.mimic.cohort import query_metadata
 
 SQL = (
     "SELECT x, name FROM `physionet.mimic.t` WHERE name IN UNNEST(@names) AND x <= @most ORDER BY x"

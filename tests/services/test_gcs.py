@@ -10,9 +10,9 @@ import pytest
 from gcs_server import BUCKET
 from google_project import PROJECT
 
+from peft_ablation.data.images import ImageCache, cache_shard, image_path, index_shards
+from peft_ablation.data.storage import BadObject, read_objects
 from peft_ablation.errors import InputError
-from peft_ablation.images import ImageCache, cache_shard, image_path, index_shards
-from peft_ablation.storage import BadObject, read_objects
 
 ROOT = f"gs://{BUCKET}"
 PATHS = [f"files/p10/p1000000{i}/s5000000{i}/d{i}.jpg" for i in range(6)]

@@ -21,7 +21,7 @@ import pytest
 import slurm_cluster
 import yaml
 
-from peft_ablation.history_table import MEASURED
+from peft_ablation.training.history_table import MEASURED
 
 pytestmark = pytest.mark.slurm
 

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 from tiny_study import SIZE, TinyStudy
 
-from peft_ablation.study import Train
+from peft_ablation.config.study import Train
 
 
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
-    from peft_ablation.cohort import query_metadata
-    from peft_ablation.images import cache_shard, index_shards
-    from peft_ablation.phantom import render_tree
-    from peft_ablation.pretraining import pretrain_phantom_base
-    from peft_ablation.reports import write_reports
-    from peft_ablation.sampling import sample_table
-    from peft_ablation.splits import split_table
+    from peft_ablation.bases.phantom import pretrain_phantom_base
+    from peft_ablation.data.images import cache_shard, index_shards
+    from peft_ablation.data.splits import split_table
+    from peft_ablation.sources.mimic.cohort import query_metadata
+    from peft_ablation.sources.mimic.reports import write_reports
+    from peft_ablation.sources.mimic.sampling import sample_table
+    from peft_ablation.sources.phantom.tree import render_tree
 
     root = tmp_path_factory.mktemp("tiny")
     tree, cohort, splits, images = (root / name for name in ("tree", "cohort", "splits", "images"))
@@ -62,7 +62,7 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
 @pytest.fixture(scope="session")
 def features(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cached output of the tiny study's vision tower."""
-    from peft_ablation.vision_features import cache_vision_features
+    from peft_ablation.training.features import cache_vision_features
 
     path = tmp_path_factory.mktemp("features") / "features.npy"
     cache_vision_features(

@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "peft_ablation"
 FETCHING = ("cache_images.py", "plan_download.py", "query_metadata.py")
-CLOUD = (SOURCE / "storage.py", SOURCE / "bigquery.py")
+CLOUD = (SOURCE / "data" / "storage.py", SOURCE / "sources" / "mimic" / "bigquery.py")
 """Imported late by `images` and `cohort`, and reached by the scripts that fetch alone."""
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 OURS = "peft_ablation"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_ablation.study import Arm, Train
+from peft_ablation.config.study import Arm, Train
 
 SIZE = 32
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from peft_ablation.history_table import MEASURED
+from peft_ablation.training.history_table import MEASURED
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "tests" / "workflow" / "tiny.yaml"

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from workflow_runs import ROOT, Snakemake
 
-from peft_ablation.labels import LABELS, display_name
+from peft_ablation.sources.mimic.labels import LABELS, display_name
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 BASES = f"bases={ROOT / 'resources' / 'bases'}"

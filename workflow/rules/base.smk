@@ -1,5 +1,5 @@
 # In: nothing, or a hub. Out: a model folder that from_pretrained loads, shared by studies.
-from peft_ablation.base import base_folder
+from peft_ablation.bases.fetch import base_folder
 
 BASE = base_folder(CONFIG.site.bases, settings(STUDY.base), STUDY.train.prompt)
 

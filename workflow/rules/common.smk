@@ -2,11 +2,11 @@
 import sys
 from pathlib import Path
 
-from peft_ablation.checkpoint import NOT_PROTOCOL
-from peft_ablation.config import load_config, tree_csv
+from peft_ablation.training.checkpoint import NOT_PROTOCOL
+from peft_ablation.config.loading import load_config, tree_csv
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
-from peft_ablation.targets import adapts_vision
+from peft_ablation.methods.targets import adapts_vision
 from snakemake.resources import Resources
 
 

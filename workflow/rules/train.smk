@@ -2,7 +2,7 @@
 # The rules of an arm are generated from the study: a fourth arm in YAML becomes a fourth rule.
 # `train_<arm>_chunk` is one GPU job, a chunk of epochs in a fresh process that goes on from the
 # chunk before it; `train_<arm>` asks for all seeds of the arm.
-from peft_ablation.checkpoint import PROTOCOL_VERSION
+from peft_ablation.training.checkpoint import PROTOCOL_VERSION
 
 
 rule cache_vision_features:

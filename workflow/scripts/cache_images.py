@@ -1,4 +1,4 @@
-from peft_ablation.images import cache_shard
+from peft_ablation.data.images import cache_shard
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

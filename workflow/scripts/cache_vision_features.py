@@ -1,5 +1,5 @@
 from peft_ablation.logs import job
-from peft_ablation.vision_features import cache_vision_features
+from peft_ablation.training.features import cache_vision_features
 
 with job(snakemake.log[0]):
     cache_vision_features(

@@ -1,4 +1,4 @@
-from peft_ablation.comparison import compare_arms
+from peft_ablation.comparison.table import compare_arms
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

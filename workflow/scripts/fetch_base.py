@@ -1,6 +1,6 @@
 import os
 
-from peft_ablation.base import fetch_base
+from peft_ablation.bases.fetch import fetch_base
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

@@ -1,5 +1,5 @@
-from peft_ablation.generation import write_predictions
 from peft_ablation.logs import job
+from peft_ablation.scoring.predictions import write_predictions
 
 with job(snakemake.log[0]):
     write_predictions(

@@ -1,4 +1,4 @@
-from peft_ablation.images import index_shards
+from peft_ablation.data.images import index_shards
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

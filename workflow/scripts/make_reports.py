@@ -1,5 +1,5 @@
 from peft_ablation.logs import job
-from peft_ablation.reports import write_reports
+from peft_ablation.sources.mimic.reports import write_reports
 
 with job(snakemake.log[0]):
     write_reports(

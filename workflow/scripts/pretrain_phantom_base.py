@@ -1,5 +1,5 @@
+from peft_ablation.bases.phantom import pretrain_phantom_base
 from peft_ablation.logs import job
-from peft_ablation.pretraining import pretrain_phantom_base
 
 with job(snakemake.log[0]):
     pretrain_phantom_base(

@@ -1,5 +1,5 @@
-from peft_ablation.cohort import query_metadata
 from peft_ablation.logs import job
+from peft_ablation.sources.mimic.cohort import query_metadata
 
 with job(snakemake.log[0]):
     query_metadata(

@@ -1,5 +1,5 @@
 from peft_ablation.logs import job
-from peft_ablation.sampling import sample_table
+from peft_ablation.sources.mimic.sampling import sample_table
 
 with job(snakemake.log[0]):
     sample_table(

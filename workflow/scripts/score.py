@@ -1,5 +1,5 @@
 from peft_ablation.logs import job
-from peft_ablation.scoring import score_predictions
+from peft_ablation.scoring.scores import score_predictions
 
 with job(snakemake.log[0]):
     score_predictions(

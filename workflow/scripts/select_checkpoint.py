@@ -1,5 +1,5 @@
 from peft_ablation.logs import job
-from peft_ablation.selection import select_checkpoint
+from peft_ablation.training.selection import select_checkpoint
 
 with job(snakemake.log[0]):
     select_checkpoint(

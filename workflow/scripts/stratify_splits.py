@@ -1,5 +1,5 @@
+from peft_ablation.data.splits import split_table
 from peft_ablation.logs import job
-from peft_ablation.splits import split_table
 
 with job(snakemake.log[0]):
     split_table(

@@ -1,5 +1,5 @@
 from peft_ablation.logs import job
-from peft_ablation.training import train_chunk
+from peft_ablation.training.chunk import train_chunk
 
 with job(snakemake.log[0]):
     train_chunk(

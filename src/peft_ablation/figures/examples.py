@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from peft_ablation.data.images import ImageCache
 from peft_ablation.errors import InputError
 from peft_ablation.figures.style import FAINT, INK, WRONG, house_style, write_figure
-from peft_ablation.images import ImageCache
-from peft_ablation.reports import normalise
+from peft_ablation.sources.mimic.reports import normalise
 
 EXAMPLES: Final = 4
 WIDTH: Final = 7.5

@@ -14,7 +14,7 @@ from peft_ablation.figures.style import (
     rows_of_names,
     write_figure,
 )
-from peft_ablation.labels import LABELS, Mention, display_name
+from peft_ablation.sources.mimic.labels import LABELS, Mention, display_name
 
 STAGES: Final = {
     "all": "all images",

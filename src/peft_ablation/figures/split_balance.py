@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.lines import Line2D
 
+from peft_ablation.data.splits import EXCELLENT, MODERATE, SPLITS
 from peft_ablation.figures.style import (
     COLOURS,
     FAINT,
@@ -17,8 +18,7 @@ from peft_ablation.figures.style import (
     rows_of_names,
     write_figure,
 )
-from peft_ablation.labels import display_name
-from peft_ablation.splits import EXCELLENT, MODERATE, SPLITS
+from peft_ablation.sources.mimic.labels import display_name
 
 NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
 MARKS: Final = "^os"

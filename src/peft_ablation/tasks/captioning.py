@@ -13,9 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from peft_ablation.batches import Indices
-from peft_ablation.errors import InputError
-from peft_ablation.git_model import (
+from peft_ablation.bases.git import (
     IGNORED,
     Generated,
     Normalize,
@@ -27,7 +25,9 @@ from peft_ablation.git_model import (
     lightened,
     text_losses,
 )
-from peft_ablation.images import ImageCache
+from peft_ablation.data.images import ImageCache
+from peft_ablation.errors import InputError
+from peft_ablation.training.batches import Indices
 
 Batch = dict[str, Tensor]
 

@@ -1,0 +1,1 @@
+"""The configuration: site and study, where they are read and what they may say."""

@@ -1,0 +1,1 @@
+"""Examples, splits and images on their way to a model."""

@@ -1,0 +1,1 @@
+"""What of a base is trained, and how it is kept."""

@@ -1,0 +1,1 @@
+"""What a trained arm predicts, and how good that is."""

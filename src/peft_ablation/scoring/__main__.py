@@ -1,0 +1,7 @@
+"""Text scores of any two files: `python -m peft_ablation.scoring HYPOTHESES REFERENCES`."""
+
+import sys
+
+from peft_ablation.scoring.scores import main
+
+sys.exit(main())

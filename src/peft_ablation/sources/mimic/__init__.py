@@ -1,0 +1,1 @@
+"""MIMIC-CXR-JPG: cohort, sample and mini-reports."""

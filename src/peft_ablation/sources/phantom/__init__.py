@@ -1,0 +1,1 @@
+"""Rendered chest phantoms in the layout of MIMIC-CXR-JPG."""

@@ -1,0 +1,147 @@
+"""The finished run: its best model as a plain folder, its history and what it cost.
+
+Nothing here imports torch: the training chunks have written the models already.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft_ablation.artifacts import read_json, whole_folder, write_json, write_text
+from peft_ablation.errors import InputError
+from peft_ablation.provenance import manifest
+from peft_ablation.training.checkpoint import BEST, damage
+
+log = logging.getLogger(__name__)
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
+
+
+def select_checkpoint(
+    chunk: str | Path,
+    *,
+    base: str | Path,
+    arm_name: str,
+    arm: Mapping[str, Any],
+    seed: int,
+    study: str,
+    model: str | Path,
+    history: str | Path,
+    cost: str | Path,
+) -> None:
+    """Write the model folder of the best validation loss, `history.csv` and `cost.json`.
+
+    `chunk` is the run's last chunk folder. Raises `InputError` if it is damaged.
+    """
+    from peft_ablation.training.history_table import as_csv
+
+    chunk = Path(chunk)
+    wrong = damage(chunk)
+    if wrong:
+        raise InputError(f"chunk {chunk}: {wrong}; delete the folder and run again")
+    state = read_json(chunk / "state.json")
+    rows = state["history"]
+    with whole_folder(model) as part:
+        shutil.copytree(chunk / BEST, part, dirs_exist_ok=True)
+        for name in TOKENIZER_FILES:
+            if Path(base, name).is_file():
+                shutil.copy2(Path(base, name), part / name)
+        write_text(part / "README.md", _model_card(study, arm_name, arm, seed, state, base))
+        written = manifest(
+            read_json(chunk / "manifest.json")["fingerprint"],
+            {"weights": next(part / name for name in WEIGHTS if (part / name).is_file())},
+        )
+        write_json(part / "manifest.json", written)
+        size = sum((part / name).stat().st_size for name in WEIGHTS if (part / name).is_file())
+    write_text(history, as_csv(rows))
+
+    def total(column: str) -> float:
+        return float(sum(row[column] for row in rows))
+
+    def mean(column: str) -> float:
+        return float(sum(row[column] * row["steps"] for row in rows) / total("steps"))
+
+    def largest(column: str) -> float:
+        return float(max(row[column] for row in rows))
+
+    energy = [row["energy_joules"] for row in rows]
+    write_json(
+        cost,
+        {
+            "arm": arm_name,
+            "seed": seed,
+            "method": arm["method"],
+            "rank": arm["r"] if arm["method"] == "lora" else None,
+            "trainable_parameters": state["parameters"]["trainable"],
+            "total_parameters": state["parameters"]["total"],
+            "adapter_mb": size / 1e6,
+            "train_seconds": total("seconds_training"),
+            "evaluate_seconds": total("seconds_evaluating"),
+            "saving_seconds": total("seconds_saving"),
+            "waiting_seconds": total("seconds_waiting"),
+            "peak_memory_mb": largest("memory_allocated_peak_mb"),
+            "mean_memory_mb": mean("memory_allocated_mean_mb"),
+            "reserved_peak_memory_mb": largest("memory_reserved_peak_mb"),
+            "reserved_mean_memory_mb": mean("memory_reserved_mean_mb"),
+            "memory_kind": "process_rss" if state["device"] == "cpu" else "gpu_allocated",
+            "energy_joules": None if None in energy else sum(energy),
+            "epochs": len(rows),
+            "best_epoch": state["position"]["best_epoch"],
+            "best_val_loss": state["position"]["best_val_loss"],
+            "examples_per_second": total("examples") / total("seconds_training"),
+            "tokens_per_second": total("tokens") / total("seconds_training"),
+            "device": state["device"],
+            "precision": state["precision"],
+            "learning_rate": arm["learning_rate"],
+            "base": Path(base).name,
+            "manifest": written,
+        },
+    )
+    log.info("%s seed %d: best epoch %d", arm_name, seed, state["position"]["best_epoch"])
+
+
+def _model_card(
+    study: str,
+    arm_name: str,
+    arm: Mapping[str, Any],
+    seed: int,
+    state: Mapping[str, Any],
+    base: str | Path,
+) -> str:
+    lora = arm["method"] == "lora"
+    loading = (
+        "PeftModel.from_pretrained(GitForCausalLM.from_pretrained(base), folder)"
+        if lora
+        else "GitForCausalLM.from_pretrained(folder)"
+    )
+    trainable = state["parameters"]["trainable"]
+    position = state["position"]
+    return "\n".join(
+        [
+            "---",
+            f"library_name: {'peft' if lora else 'transformers'}",
+            "pipeline_tag: image-to-text",
+            "---",
+            f"# {arm_name}, seed {seed}, of study {study}",
+            "",
+            f"Base: `{Path(base).name}`. Trainable parameters: {trainable:,}. "
+            f"Best of {len(state['history'])} epochs by validation loss: epoch "
+            f"{position['best_epoch']}, {position['best_val_loss']:.4f} nats a token.",
+            "",
+            f"Load: `{loading}`.",
+            "",
+            "Weights trained on credentialed data are subject to its data use agreement. "
+            "A research result, not a medical device.",
+            "",
+        ]
+    )

@@ -1,0 +1,329 @@
+"""The comparison of arms: means, intervals, paired differences and verdicts."""
+
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from peft_ablation.comparison.table import compare_arms
+from peft_ablation.errors import InputError
+from peft_ablation.scoring.scores import score_predictions
+from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES
+from peft_ablation.sources.mimic.reports import load_template
+
+TEMPLATE = load_template("corrected")
+ARMS = {
+    "fft": {"method": "full", "learning_rate": 1e-3},
+    "lora_text": {"method": "lora", "targets": "text", "r": 8, "learning_rate": 5e-3},
+}
+NEEDED = [
+    "arm",
+    "seeds",
+    "trainable_parameters",
+    "total_parameters",
+    "trainable_percent",
+    "bleu",
+    "findings_f1",
+    "test_loss",
+    "train_seconds",
+    "peak_memory_mb",
+    "adapter_mb",
+    "rank",
+]
+
+
+def predictions(skill: float, seed: int, subjects: int = 60) -> pl.DataFrame:
+    """Return predictions that state a label as the reference does with probability `skill`."""
+    truth, chance = np.random.default_rng(0), np.random.default_rng([1, seed])
+
+    def draw(source):
+        return source.choice([0, 1], p=[0.7, 0.3], size=len(PATHOLOGIES))
+
+    def text(values):
+        labels = {label: 1 for label, value in zip(PATHOLOGIES, values, strict=True) if value}
+        return TEMPLATE.render(labels or {"No_Finding": 1})
+
+    rows = []
+    for row in range(subjects * 2):
+        reference = draw(truth)
+        right = chance.random(len(PATHOLOGIES)) < skill
+        rows.append(
+            {
+                "dicom_id": f"d{row}",
+                "subject_id": row // 2,
+                "reference": text(reference),
+                "hypothesis": text(np.where(right, reference, draw(chance))),
+                "tokens": 20,
+                "nll": 20.0 * (1.5 - skill) + chance.random(),
+                "hypothesis_shuffled": text(draw(chance)),
+                "nll_shuffled": 40.0,
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+@pytest.fixture
+def compare(tmp_path: Path):
+    """Return a function that compares arms of given skill by seed; gives the rows of the CSV."""
+    training = pl.DataFrame(
+        [
+            {**dict.fromkeys(LABELS), "Edema": 1, "report": TEMPLATE.render({"Edema": 1})},
+            {**dict.fromkeys(LABELS), "Fracture": 1, "report": TEMPLATE.render({"Fracture": 1})},
+        ],
+        schema={**dict.fromkeys(LABELS, pl.Int8), "report": pl.String},
+    )
+    training.write_parquet(tmp_path / "train.parquet")
+
+    def compared(skills: dict[str, list[float]], arms=ARMS, subjects=None, **costs):
+        runs, paths = [], {"scores": [], "sums": [], "costs": []}
+        for arm, by_seed in skills.items():
+            for seed, skill in enumerate(by_seed):
+                folder = tmp_path / f"{arm}-{seed}"
+                folder.mkdir(exist_ok=True)
+                number = (subjects or {}).get(arm, 60)
+                predictions(skill, seed * 7 + len(arm), number).write_parquet(folder / "p.parquet")
+                score_predictions(
+                    folder / "p.parquet",
+                    train=tmp_path / "train.parquet",
+                    template="corrected",
+                    bootstrap_samples=20,
+                    confidence=0.95,
+                    seed=1,
+                    output=folder / "scores.json",
+                    sums=folder / "sums.parquet",
+                )
+                cost = {
+                    "trainable_parameters": 1000 if arm == "fft" else 50,
+                    "total_parameters": 1000 if arm == "fft" else 1050,
+                    "rank": None if arm == "fft" else 8,
+                    "adapter_mb": 4.0,
+                    "train_seconds": 10.0 + seed,
+                    "evaluate_seconds": 1.0,
+                    "saving_seconds": 0.5,
+                    "waiting_seconds": 0.25 + seed,
+                    "peak_memory_mb": 100.0 + seed,
+                    "mean_memory_mb": 90.0,
+                    "reserved_peak_memory_mb": 120.0 - seed,
+                    "reserved_mean_memory_mb": 110.0,
+                    "memory_kind": "process_rss",
+                    "energy_joules": None,
+                    "epochs": 6,
+                    "best_epoch": 6 - seed,
+                    "examples_per_second": 500.0,
+                    "tokens_per_second": 9000.0,
+                    "device": "cpu",
+                    "precision": "fp32",
+                    **costs,
+                }
+                (folder / "cost.json").write_text(json.dumps(cost))
+                runs.append((arm, seed))
+                for kind, name in zip(
+                    paths, ("scores.json", "sums.parquet", "cost.json"), strict=True
+                ):
+                    paths[kind].append(folder / name)
+        compare_arms(
+            runs=runs,
+            **paths,
+            arms=arms,
+            study="toy",
+            config={"arms": arms},
+            bootstrap_samples=400,
+            confidence=0.95,
+            seed=1,
+            table=tmp_path / "comparison.csv",
+            markdown_page=tmp_path / "comparison.md",
+            html_page=tmp_path / "comparison.html",
+            manifest=tmp_path / "manifest.json",
+        )
+        with (tmp_path / "comparison.csv").open() as file:
+            return {row["arm"]: row for row in csv.DictReader(file)}
+
+    return compared
+
+
+def scores_of(tmp_path: Path, run: str) -> dict:
+    return json.loads((tmp_path / run / "scores.json").read_text())
+
+
+def test_one_row_an_arm_with_every_needed_column(compare):
+    rows = compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})
+    assert list(rows) == ["fft", "lora_text"]
+    assert set(NEEDED) <= set(rows["fft"])
+    assert all(rows["lora_text"][column] for column in NEEDED)
+    assert rows["fft"]["rank"] == ""
+    assert float(rows["lora_text"]["trainable_percent"]) == pytest.approx(100 * 50 / 1050)
+
+
+def test_scores_are_means_over_seeds_and_memory_is_the_largest(compare, tmp_path):
+    row = compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})["lora_text"]
+    for metric in ("bleu", "findings_f1", "test_loss"):
+        values = [scores_of(tmp_path, f"lora_text-{seed}")[metric] for seed in (0, 1)]
+        assert float(row[metric]) == pytest.approx(sum(values) / 2)
+        # Of two values the sample standard deviation is their distance over the root of two.
+        assert float(row[f"{metric}_sd"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+        assert [float(value) for value in row[f"{metric}_by_seed"].split()] == values
+        assert float(row[f"{metric}_low"]) < float(row[metric]) < float(row[f"{metric}_high"])
+    assert float(row["train_seconds"]) == 10.5
+    assert float(row["peak_memory_mb"]) == 101
+    assert float(row["reserved_peak_memory_mb"]) == 120
+    assert float(row["waiting_seconds"]) == 0.75
+    assert row["best_epoch"] == "6 5"
+
+
+def test_interval_widens_when_seeds_disagree(compare):
+    def width(row):
+        return float(row["findings_f1_high"]) - float(row["findings_f1_low"])
+
+    agree = compare({"fft": [0.7, 0.7], "lora_text": [0.7, 0.7]})["fft"]
+    disagree = compare({"fft": [0.4, 0.95], "lora_text": [0.7, 0.7]})["fft"]
+    assert width(disagree) > 2 * width(agree)
+
+
+def test_difference_is_paired_and_signed(compare):
+    rows = compare({"fft": [0.9, 0.9], "lora_text": [0.6, 0.6]})
+    row = rows["lora_text"]
+    assert row["reference_arm"] == "fft"
+    expected = float(row["findings_f1"]) - float(rows["fft"]["findings_f1"])
+    assert float(row["findings_f1_difference"]) == pytest.approx(expected)
+    assert float(row["findings_f1_difference_high"]) < 0
+    assert float(row["test_loss_difference_low"]) > 0
+    assert rows["fft"]["findings_f1_difference"] == ""
+
+
+def test_pairing_narrows_the_difference_of_like_arms(compare, tmp_path):
+    # The same texts in both arms: whatever subjects are drawn, the difference is nought.
+    same = predictions(0.7, 5)
+    compare({"fft": [0.7], "lora_text": [0.7]})
+    for arm in ("fft-0", "lora_text-0"):
+        same.write_parquet(tmp_path / arm / "p.parquet")
+        score_predictions(
+            tmp_path / arm / "p.parquet",
+            train=tmp_path / "train.parquet",
+            template="corrected",
+            bootstrap_samples=20,
+            confidence=0.95,
+            seed=1,
+            output=tmp_path / arm / "scores.json",
+            sums=tmp_path / arm / "sums.parquet",
+        )
+    names = ("fft-0", "lora_text-0")
+    compare_arms(
+        runs=[("fft", 0), ("lora_text", 0)],
+        scores=[tmp_path / name / "scores.json" for name in names],
+        sums=[tmp_path / name / "sums.parquet" for name in names],
+        costs=[tmp_path / name / "cost.json" for name in names],
+        arms=ARMS,
+        study="toy",
+        config={},
+        bootstrap_samples=200,
+        confidence=0.95,
+        seed=1,
+        table=tmp_path / "c.csv",
+        markdown_page=tmp_path / "c.md",
+        html_page=tmp_path / "c.html",
+        manifest=tmp_path / "m.json",
+    )
+    row = pl.read_csv(tmp_path / "c.csv").to_dicts()[1]
+    assert row["bleu_difference"] == row["bleu_difference_low"] == row["bleu_difference_high"] == 0
+    assert row["bleu_low"] < row["bleu_high"]
+    assert row["bleu_sd"] is None
+
+
+def test_verdicts_of_a_model_that_looks_and_of_one_that_does_not(compare, tmp_path):
+    rows = compare({"fft": [0.95], "lora_text": [0.0]})
+    looks, guesses = rows["fft"], rows["lora_text"]
+    assert looks["honest_learning"] == looks["beats_label_prior_findings_f1"] == "true"
+    lost = float(looks["findings_f1_lost_when_shuffled"])
+    expected = 1 - float(looks["findings_f1_shuffled"]) / float(looks["findings_f1"])
+    assert lost == pytest.approx(expected)
+    assert (lost >= 0.5) == (looks["loses_half_when_shuffled"] == "true")
+    assert guesses["loses_half_when_shuffled"] == guesses["honest_learning"] == "false"
+    baselines = scores_of(tmp_path, "fft-0")["baselines"]
+    assert float(looks["label_prior_findings_f1"]) == baselines["label_prior"]["findings_f1"]
+    assert float(looks["constant_report_bleu"]) == baselines["constant"]["bleu"]
+
+
+def test_runs_on_other_subjects_are_refused_in_one_line(compare):
+    with pytest.raises(InputError, match="arm lora_text seed 0: tested on 50 subjects") as error:
+        compare({"fft": [0.9], "lora_text": [0.9]}, subjects={"lora_text": 50})
+    assert "\n" not in str(error.value)
+
+
+def test_without_full_fine_tuning_there_is_no_difference(compare, tmp_path):
+    rows = compare({"lora_text": [0.8, 0.8]}, arms={"lora_text": ARMS["lora_text"]})
+    assert rows["lora_text"]["reference_arm"] == rows["lora_text"]["bleu_difference"] == ""
+    assert "no arm of method full" in (tmp_path / "comparison.md").read_text()
+
+
+def test_same_input_same_bytes(compare, tmp_path):
+    names = ("comparison.csv", "comparison.md", "comparison.html", "manifest.json")
+    compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})
+    first = [(tmp_path / name).read_bytes() for name in names]
+    compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})
+    assert first == [(tmp_path / name).read_bytes() for name in names]
+
+
+def test_an_arm_fares_the_same_whatever_arms_stand_beside_it(compare):
+    both = compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})["lora_text"]
+    alone = compare({"lora_text": [0.6, 0.7]}, arms={"lora_text": ARMS["lora_text"]})["lora_text"]
+    for column in ("findings_f1", "findings_f1_low", "findings_f1_high", "bleu_low"):
+        assert both[column] == alone[column]
+
+
+class Cells(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.cells: list[str] = []
+        self.open = False
+
+    def handle_starttag(self, tag, attrs):
+        self.open = tag in ("td", "th")
+        if self.open:
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self.open = False
+
+    def handle_data(self, data):
+        if self.open:
+            self.cells[-1] += data
+
+
+def test_markdown_and_html_hold_the_same_tables_of_even_rows(compare, tmp_path):
+    compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})
+    text = (tmp_path / "comparison.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    for table in text.split("\n\n"):
+        widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
+        assert len(widths) <= 1
+    cells = [
+        cell.strip()
+        for line in lines
+        if not line.startswith("| ---")
+        for cell in line.strip("|").split(" | ")
+    ]
+    parser = Cells()
+    parser.feed((tmp_path / "comparison.html").read_text())
+    assert [cell.strip() for cell in parser.cells] == cells
+    assert "lora_text" in cells and "commonest findings, always (no training)" in cells
+
+
+def test_page_says_what_is_not_comparable(compare, tmp_path):
+    compare({"fft": [0.9], "lora_text": [0.6]})
+    text = (tmp_path / "comparison.md").read_text()
+    assert "no equal budget of tuning" in text
+    assert "fft 0.001, lora_text 0.005" in text
+    assert "one seed" in text
+    assert "Peak memory is that of the whole process" in text
+
+
+def test_manifest_names_config_and_every_input(compare, tmp_path):
+    compare({"fft": [0.9], "lora_text": [0.6]})
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert len(manifest["inputs"]) == 6
+    assert len(manifest["config_sha256"]) == 64
+    assert manifest["study"] == "toy"

@@ -1,0 +1,233 @@
+"""A wrong config is refused in one line that says what to write instead."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from peft_ablation.config.loading import Site, load_config, merged, tree_csv, write_schemas
+from peft_ablation.config.study import Study
+from peft_ablation.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[3]
+STUDIES = ROOT / "config" / "studies"
+LORA = {"method": "lora", "targets": "text", "learning_rate": 1e-3}
+
+
+def refusal(**site: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        load_config(site, STUDIES)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def override_refusal(overrides: dict[str, Any]) -> str:
+    return refusal(study="phantom_cxr", overrides=overrides)
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in STUDIES.glob("*.yaml")))
+def test_every_study_of_the_project_is_valid(study: str, tmp_path: Path) -> None:
+    for table in ("metadata", "chexpert"):
+        (tmp_path / f"mimic-cxr-2.0.0-{table}.csv.gz").touch()
+    config = load_config({"study": study, "data_root": str(tmp_path)}, STUDIES)
+    assert config.name == study
+    assert config.results == f"results/{study}"
+    assert set(config.study.arms) >= {"fft", "lora_vision", "lora_text"}
+
+
+def test_unknown_study_names_those_there_are_and_the_nearest() -> None:
+    message = refusal(study="phantom_cx")
+    assert message.startswith("config: study: found 'phantom_cx', allowed: ")
+    assert "mimic_cxr_git" in message
+    assert message.endswith("did you mean 'phantom_cxr'?")
+    assert "did you mean" not in refusal(study="zzz")
+
+
+@pytest.mark.parametrize(
+    ("site", "message"),
+    [
+        (
+            {"stduy": "phantom_cxr"},
+            r"config: stduy: unknown key, allowed here: bases, cloud, data_root, overrides, "
+            r"results, study, tensorboard; did you mean 'study'\?",
+        ),
+        ({"results": 3}, r"config: results: found 3, expected a string"),
+        ({"results": ""}, r"config: results: found '', expected to have at least 1 character"),
+        ({"study": None}, r"config: study: found None, expected a string"),
+        ({"tensorboard": "maybe"}, r"config: tensorboard: found 'maybe', expected a boolean.*"),
+        ({"overrides": [1]}, r"config: overrides: found \[1\], expected keys and values"),
+        ({"cloud": {"deadlin": 3}}, r"config: cloud.deadlin: unknown key.*'deadline'\?"),
+        ({"study": "no/such.yaml"}, r"config: study: no file no/such.yaml; expected a study's.*"),
+    ],
+)
+def test_wrong_site(site: dict[str, Any], message: str) -> None:
+    assert re.fullmatch(message, refusal(**site))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"splits": {}}, r"splits: unknown key, allowed here: arms, base, .*mean 'split'\?"),
+        ({"train": {"epoch": 3}}, r"train.epoch: unknown key, .*warmup.*mean 'epochs'\?"),
+        ({"arms": {"lora_text": {"rank": 4}}}, r"arms.lora_text.rank: unknown key, .* r, .*"),
+        ({"data": {"phantom": {"subject": 9}}}, r"data.phantom.subject: .*mean 'subjects'\?"),
+        ({"train": {"epochs": "many"}}, r"train.epochs: found 'many', expected an integer.*"),
+        ({"train": 3}, r"train: found 3, expected keys and values"),
+        ({"data": {"views": "AP"}}, r"data.views: found 'AP', expected a list"),
+        ({"data": {"source": "trees"}}, r"data.source: found 'trees', expected .* or 'mimic'"),
+        ({"sample": {"quota": 0}}, r"sample.quota: found 0, expected a number greater than 0"),
+        ({"sample": {"count_values": [2]}}, r"sample.count_values.0: found 2, expected -1, 0.*"),
+        ({"split": {"train": 0.7}}, r"split: train \+ val \+ test is 1.1, expected 1"),
+        ({"split": {"train": 1.2}}, r"split.train: found 1.2, expected a number less than 1"),
+        ({"train": {"seeds": [0, 1, 0]}}, r"train: seeds \[0, 1, 0\] repeat a seed"),
+        ({"train": {"seeds": []}}, r"train.seeds: found \[\], expected at least 1 item"),
+        ({"train": {"seeds": [-1]}}, r"train.seeds.0: found -1, expected a number greater .*"),
+        ({"arms": None}, r"arms: missing"),
+        ({"arms": {"Bad": LORA}}, r"arms.Bad: found 'Bad', expected to match pattern .*"),
+        ({"arms": {"a-b": LORA}}, r"arms.a-b: found 'a-b', expected to match pattern .*"),
+        ({"arms": {"fft_chunk": LORA}}, r"arms.fft_chunk: .*a name without _chunk"),
+        ({"arms": {"x": {"method": "full"}}}, r"arms.x.learning_rate: missing"),
+        (
+            {"arms": {"x": LORA | {"method": "qlora"}}},
+            r"arms.x.method: found 'qlora', expected 'full' or 'lora'",
+        ),
+        ({"arms": {"fft": {"r": 4}}}, r"arms.fft: r set, but method full takes none"),
+        ({"arms": {"lora_text": {"targets": None}}}, r"arms.lora_text: targets is missing: .*"),
+        (
+            {"arms": {"lora_text": {"targets": "txt"}}},
+            r"arms.lora_text.targets: found 'txt', allowed: text, .*mean 'text'\?",
+        ),
+        (
+            {"arms": {"lora_text": {"targets": "regex:q_proj"}}},
+            r"arms.lora_text.targets: 'q_proj' matches none of the 32 linear modules .*",
+        ),
+        (
+            {"arms": {"lora_text": {"targets": "regex:(q_proj"}}},
+            r"arms.lora_text.targets: '\(q_proj' is no regular expression: .*",
+        ),
+        (
+            {"images": {"size": 64}},
+            r"images.size is 64, but base.pretraining.image_size is 48: set them equal",
+        ),
+        ({"base": {"id": "microsoft/git-base"}}, r"base: revision is missing: pin the commit .*"),
+        ({"base": {"pretraining": {"hidden_size": 97}}}, r".*no multiple of attention_heads"),
+        ({"train": {"epochs": 0, "batch_size": 0}}, r"train.epochs: .*\(and 1 more\)"),
+    ],
+)
+def test_wrong_study(overrides: dict[str, Any], message: str) -> None:
+    found = override_refusal(overrides)
+    assert re.fullmatch(rf"study phantom_cxr: {message}", found), found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"arms: [1", "not YAML: while parsing"),
+        (b"\xff\xfe\x00a", "not YAML: 'utf-8' codec"),
+        (b"- 1", "found list, expected keys and values"),
+        (b"", "found NoneType, expected keys and values"),
+    ],
+)
+def test_study_file_that_is_no_study(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    assert message in refusal(study=str(path))
+
+
+def test_data_root_is_checked_where_a_tree_is_read(tmp_path: Path) -> None:
+    assert "data_root: not set, but study mimic_cxr_smoke" in refusal(study="mimic_cxr_smoke")
+    missing = refusal(study="mimic_cxr_smoke", data_root=str(tmp_path / "none"))
+    assert f"data_root: no folder {tmp_path / 'none'}; set data_root to" in missing
+    (tmp_path / "mimic-cxr-2.0.0-metadata.csv.gz").touch()
+    for study in ("mimic_cxr_smoke", "mimic_cxr_git"):
+        message = refusal(study=study, data_root=str(tmp_path))
+        assert f"{tmp_path} holds no mimic-cxr-2.0.0-chexpert.csv.gz" in message
+    (tmp_path / "mimic-cxr-2.0.0-chexpert.csv").touch()  # plain CSV does too
+    config = load_config({"study": "mimic_cxr_git", "data_root": str(tmp_path)}, STUDIES)
+    assert config.source == "tree"
+    assert tree_csv(tmp_path, "chexpert") == tmp_path / "mimic-cxr-2.0.0-chexpert.csv"
+
+
+def test_source_mimic_is_the_cloud_without_data_root() -> None:
+    assert load_config({"study": "mimic_cxr_git"}, STUDIES).source == "bigquery"
+    # A phantom needs no tree, and a data_root that others use does not get in its way.
+    phantom = load_config({"study": "phantom_cxr", "data_root": "/no/such/folder"}, STUDIES)
+    assert phantom.source == "phantom"
+
+
+def test_overrides_merge_key_by_key_and_null_drops() -> None:
+    plain = load_config({"study": "phantom_cxr"}, STUDIES).study
+    study = load_config(
+        {
+            "study": "phantom_cxr",
+            "overrides": {
+                "train": {"epochs": 2},
+                "arms": {"fft": None, "lora_text": {"r": 4}, "both": LORA | {"r": 2}},
+            },
+        },
+        STUDIES,
+    ).study
+    assert study.train == plain.train.model_copy(update={"epochs": 2})
+    assert list(study.arms) == ["lora_vision", "lora_text", "both"]
+    assert study.arms["lora_vision"] == plain.arms["lora_vision"]
+    assert study.arms["lora_text"] == plain.arms["lora_text"].model_copy(update={"r": 4})
+    assert study.data == plain.data
+
+
+def test_merging_replaces_lists_and_leaves_its_arguments_alone() -> None:
+    base = {"a": {"b": [1, 2], "c": 1}, "d": 1}
+    assert merged(base, {"d": "null"}) == {"a": {"b": [1, 2], "c": 1}}
+    assert merged(base, {"a": {"b": [3]}, "d": {"e": 1}, "f": None}) == {
+        "a": {"b": [3], "c": 1},
+        "d": {"e": 1},
+    }
+    assert base == {"a": {"b": [1, 2], "c": 1}, "d": 1}
+
+
+def test_schemas_are_those_of_the_models(tmp_path: Path) -> None:
+    for path in write_schemas(tmp_path):
+        kept = ROOT / "workflow" / "schemas" / path.name
+        assert kept.read_text() == path.read_text(), "run: python -m peft_ablation.config"
+        assert json.loads(path.read_text())["additionalProperties"] is False
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
+    """Every key that a person can write, dotted; an arm's keys stand under `arms.<name>`."""
+    found: list[tuple[str, Any]] = []
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        nested = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        below = f"{prefix}{name}." + ("<name>." if name == "arms" else "")
+        found += keys(nested[0], below) if nested else [(f"{prefix}{name}", field)]
+    return found
+
+
+ROW = re.compile(r"^\| `([\w.<>]+)` \| (.*?) \| .*? \| .*? \|$", re.MULTILINE)
+"""A row of a table of keys: key, default, meaning, allowed."""
+
+
+@pytest.mark.parametrize("model", [Site, Study])
+def test_every_key_is_explained_with_its_default(model: type[BaseModel]) -> None:
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    rows = dict(ROW.findall(text))
+    expected = keys(model)
+    assert len(expected) > 5
+    for key, field in expected:
+        assert key in rows, f"config/README.md does not explain {key}"
+        if not field.is_required() and key != "overrides":
+            default = field.default
+            shown = json.dumps(list(default) if isinstance(default, tuple) else default)
+            written = rows[key].strip("`")
+            assert written in (shown, str(default)) or (
+                default is not None and written == shown.strip('"')
+            ), f"config/README.md: {key} shows {written}, the default is {shown}"
+
+
+def test_no_key_is_explained_that_does_not_exist() -> None:
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    explained = {key for key, _ in ROW.findall(text)}
+    assert explained == {key for model in (Site, Study) for key, _ in keys(model)}

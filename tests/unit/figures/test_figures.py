@@ -1,0 +1,365 @@
+"""Figures: what they show is in their CSV, nothing is cut or overlaps, bytes do not change."""
+
+import itertools
+import re
+from pathlib import Path
+
+import matplotlib.text
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from peft_ablation.errors import InputError
+from peft_ablation.figures import (
+    plot_cost,
+    plot_examples,
+    plot_label_counts,
+    plot_loss_curves,
+    plot_quality,
+    plot_quality_cost,
+    plot_split_balance,
+)
+from peft_ablation.figures.examples import flow, marked, sentences
+from peft_ablation.figures.quality_cost import spread
+from peft_ablation.figures.style import MEGABYTES, TIME, Look, scaled
+from peft_ablation.sources.mimic.labels import LABELS
+
+ARMS = {
+    "one": ["fft"],
+    "three": ["fft", "lora_vision", "lora_text"],
+    "six": [
+        "full_fine_tuning_everything",
+        "lora_vision_rank_8_rslora",
+        "lora_text_rank_8_alpha_16",
+        "lora_vision_and_text_rank_64",
+        "lora_text_attention_only_r4",
+        "adalora_budgeted_rank_12_to_4",
+    ],
+}
+
+
+def comparison(path: Path, names: list[str], energy: bool = True) -> Path:
+    source = np.random.default_rng(len(names))
+    rows = []
+    for number, name in enumerate(names):
+        f1, bleu = source.uniform(0.3, 0.35), source.uniform(25, 50)
+        rows.append(
+            {
+                "arm": name,
+                "seeds": 2,
+                "trainable_parameters": 10 ** (8 - number),
+                "trainable_percent": 100 / 10**number,
+                "bleu": bleu,
+                "bleu_low": bleu - 2,
+                "bleu_high": bleu + 2,
+                "bleu_by_seed": f"{bleu - 1} {bleu + 1}",
+                "bleu_shuffled": bleu - 15,
+                "findings_f1": f1,
+                "findings_f1_low": f1 - 0.03,
+                "findings_f1_high": f1 + 0.03,
+                "findings_f1_by_seed": f"{f1 - 0.01} {f1 + 0.01}",
+                "findings_f1_shuffled": 0.14,
+                "constant_report_bleu": 3.0,
+                "label_prior_bleu": 43.7,
+                "constant_report_findings_f1": 0.013,
+                "label_prior_findings_f1": 0.102,
+                "train_seconds": 9000.0 / (number + 1),
+                "evaluate_seconds": 700.0,
+                "saving_seconds": 90.0,
+                "waiting_seconds": 40.0,
+                "examples_per_second": 80.0 * (number + 1),
+                "tokens_per_second": 2000.0 * (number + 1),
+                "peak_memory_mb": 4752.0,
+                "mean_memory_mb": 4100.0,
+                "reserved_peak_memory_mb": 5300.0,
+                "reserved_mean_memory_mb": 5250.0,
+                "energy_joules": 2.5e6 / (number + 1) if energy else None,
+                "memory_kind": "gpu_allocated",
+                "adapter_mb": 706.5 / 10**number,
+            }
+        )
+    pl.DataFrame(rows).write_csv(path)
+    return path
+
+
+def draw_quality(folder: Path, names: list[str], outputs):
+    table = comparison(folder / "comparison.csv", names)
+    plot_quality(table, metrics=["bleu", "findings_f1"], outputs=outputs)
+
+
+def draw_cost(folder: Path, names: list[str], outputs):
+    plot_cost(comparison(folder / "comparison.csv", names), outputs=outputs)
+
+
+def draw_quality_cost(folder: Path, names: list[str], outputs):
+    plot_quality_cost(comparison(folder / "comparison.csv", names), outputs=outputs)
+
+
+def draw_loss_curves(folder: Path, names: list[str], outputs):
+    runs, paths = list(itertools.product(names, [0, 1])), []
+    for number, (arm, seed) in enumerate(runs):
+        path = folder / f"{arm}-{seed}.csv"
+        pl.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "train_loss": [2.0 + number, 1.0, 0.5],
+                "val_loss": [2.5, 1.5 + 0.1 * number, 1.6],
+                "learning_rate": [1e-4, 5e-5, 1e-6],
+                "grad_norm": [3.0 + number, 1.0, 0.8],
+            }
+        ).write_csv(path)
+        paths.append(path)
+    plot_loss_curves(paths, runs=runs, outputs=outputs)
+
+
+def labels_table(path: Path, rows: int, seed: int) -> Path:
+    source = np.random.default_rng(seed)
+    values = source.choice([1, 0, -1, 9], p=[0.2, 0.1, 0.1, 0.6], size=(rows, len(LABELS)))
+    columns = {
+        label: pl.Series([None if value == 9 else value for value in column], dtype=pl.Int8)
+        for label, column in zip(LABELS, values.T, strict=True)
+    }
+    columns["Pleural_Other"] = pl.Series([None] * rows, dtype=pl.Int8)
+    pl.DataFrame(columns).write_parquet(path)
+    return path
+
+
+def draw_label_counts(folder: Path, names: list[str], outputs):
+    paths = [
+        labels_table(folder / f"{seed}.parquet", rows, seed)
+        for seed, rows in enumerate((4000, 1000, 600, 200, 200))
+    ]
+    plot_label_counts(paths[0], paths[1], paths[2:], outputs=outputs)
+
+
+def draw_split_balance(folder: Path, names: list[str], outputs):
+    verdicts = ["excellent", "moderate", "poor", "no positives"]
+    variation = [0.01, 0.03, 0.09, None]
+    pl.DataFrame(
+        {
+            "label": list(LABELS),
+            **{f"positives_{split}": [10] * 14 for split in ("train", "val", "test")},
+            **{f"prevalence_{split}": [0.1] * 14 for split in ("train", "val", "test")},
+            "coefficient_of_variation": [variation[row % 4] for row in range(14)],
+            "verdict": [verdicts[row % 4] for row in range(14)],
+        }
+    ).write_csv(folder / "balance.csv")
+    plot_split_balance(folder / "balance.csv", outputs=outputs)
+
+
+LONG = " ".join(f"evidence of {label.lower().replace('_', ' ')} is present ." for label in LABELS)
+
+
+def draw_examples(folder: Path, names: list[str], outputs, public=True):
+    ids = [f"d{row}" for row in range(6)]
+    np.save(folder / "shard-0.npy", np.full((6, 16, 16), 128, np.uint8))
+    pl.DataFrame(
+        {
+            "dicom_id": ids,
+            "shard": pl.Series([0] * 6, dtype=pl.Int32),
+            "row": pl.Series(range(6), dtype=pl.Int32),
+            "status": ["ok"] * 6,
+            "detail": [""] * 6,
+        }
+    ).write_parquet(folder / "index.parquet")
+    paths = []
+    for number, name in enumerate(names):
+        path = folder / f"{name}.parquet"
+        pl.DataFrame(
+            {
+                "dicom_id": ids,
+                "subject_id": [1, 1, 1, 2, 3, 4],
+                "reference": ["evidence of edema is present . no evidence of fracture ."] * 6,
+                "hypothesis": [LONG if number % 2 else "evidence of edema is present ."] * 6,
+            }
+        ).write_parquet(path)
+        paths.append(path)
+    plot_examples(
+        paths,
+        index=folder / "index.parquet",
+        arms=names,
+        public=public,
+        seed=7,
+        outputs=outputs,
+    )
+
+
+FIGURES = {
+    "quality": draw_quality,
+    "cost": draw_cost,
+    "quality_cost": draw_quality_cost,
+    "loss_curves": draw_loss_curves,
+    "label_counts": draw_label_counts,
+    "split_balance": draw_split_balance,
+    "examples": draw_examples,
+}
+
+
+@pytest.fixture
+def drawn_texts(monkeypatch):
+    """Collect every text that is drawn, with the box it takes on the page."""
+    texts: list[tuple[str, tuple]] = []
+    original = matplotlib.text.Text.draw
+
+    def draw(self, renderer, *args, **kwargs):
+        original(self, renderer, *args, **kwargs)
+        if self.get_visible() and self.get_text().strip():
+            box = self.get_window_extent(renderer)
+            texts.append((self.get_text(), tuple(box.extents)))
+
+    monkeypatch.setattr(matplotlib.text.Text, "draw", draw)
+    return texts
+
+
+@pytest.mark.parametrize("number", ARMS)
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_and_no_text_lies_on_another(name, number, tmp_path, drawn_texts):
+    if number != "three" and name in ("label_counts", "split_balance"):
+        pytest.skip("this figure does not know of arms")
+    png = tmp_path / "figure.png"
+    FIGURES[name](tmp_path, ARMS[number], [png])
+    pixels = np.asarray(Image.open(png).convert("L"))
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert border.min() >= 250
+    # The page is drawn more than once: first to find its extent, last for the file.
+    last = {(text, box) for text, box in drawn_texts[-len(drawn_texts) // 3 :]}
+    for (one, a), (other, b) in itertools.combinations(sorted(last), 2):
+        if one == other:
+            continue
+        wide = min(a[2], b[2]) - max(a[0], b[0])
+        high = min(a[3], b[3]) - max(a[1], b[1])
+        # Boxes hold the room of letters that hang below the line; lines of text may share it.
+        assert wide <= 1 or high <= 4, f"{one!r} lies on {other!r}"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_same_data_same_bytes_and_no_date(name, tmp_path):
+    suffixes = (".svg", ".png", ".csv")
+    outputs = [[tmp_path / f"{copy}{end}" for end in suffixes] for copy in ("a", "b")]
+    for paths in outputs:
+        FIGURES[name](tmp_path, ARMS["three"], paths)
+    for one, other in zip(*outputs, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+        assert one.stat().st_size > 100
+    assert not re.search(r"dc:date|\b20\d\d-\d\d-\d\d", outputs[0][0].read_text())
+
+
+def csv_of(name: str, tmp_path: Path, arms="three") -> pl.DataFrame:
+    path = tmp_path / "figure.csv"
+    FIGURES[name](tmp_path, ARMS[arms], [path])
+    return pl.read_csv(path)
+
+
+def test_cost_csv_is_the_comparison_and_energy_may_be_unknown(tmp_path):
+    table = csv_of("cost", tmp_path)
+    source = pl.read_csv(tmp_path / "comparison.csv")
+    assert table.equals(source.select(table.columns))
+    apart = {f"{what}_seconds" for what in ("train", "evaluate", "saving", "waiting")}
+    memory = {"peak_memory_mb", "mean_memory_mb"}
+    memory |= {f"reserved_{name}" for name in memory}
+    assert apart | memory | {"examples_per_second", "energy_joules"} <= set(table.columns)
+    unknown = comparison(tmp_path / "unknown.csv", ARMS["three"], energy=False)
+    plot_cost(unknown, outputs=[tmp_path / "unknown.svg"])
+    # A device that tells no energy gets a panel that says so.
+    known = comparison(tmp_path / "known.csv", ARMS["three"])
+    plot_cost(known, outputs=[tmp_path / "known.svg"])
+    assert (tmp_path / "unknown.svg").read_bytes() != (tmp_path / "known.svg").read_bytes()
+
+
+def test_loss_curves_csv_is_the_histories(tmp_path):
+    table = csv_of("loss_curves", tmp_path)
+    assert table.height == 3 * 2 * 3
+    row = table.filter(arm="lora_text", seed=1, epoch=2).to_dicts()[0]
+    assert row["train_loss"] == 1
+    assert (row["learning_rate"], row["grad_norm"]) == (5e-5, 1)
+    assert row["val_loss"] == pytest.approx(1.5 + 0.1 * 5)
+
+
+def test_label_counts_csv_counts_values(tmp_path):
+    table = csv_of("label_counts", tmp_path)
+    assert table["stage"].unique(maintain_order=True).to_list() == [
+        "all",
+        "sampled",
+        "train",
+        "val",
+        "test",
+    ]
+    counted = table.select("present", "absent", "suspected", "unmentioned").sum_horizontal()
+    assert counted.to_list() == table["images"].to_list()
+    cohort = pl.read_parquet(tmp_path / "0.parquet")
+    row = table.filter(stage="all", label="Edema").to_dicts()[0]
+    assert row["present"] == (cohort["Edema"] == 1).sum()
+    assert row["suspected"] == (cohort["Edema"] == -1).sum()
+
+
+def test_quality_csv_holds_the_baselines(tmp_path):
+    table = csv_of("quality", tmp_path)
+    assert table["arm"].to_list() == ARMS["three"]
+    assert table["label_prior_bleu"].to_list() == [43.7] * 3
+
+
+def test_examples_are_of_different_subjects_and_of_every_arm(tmp_path):
+    table = csv_of("examples", tmp_path, "one")
+    # Four subjects: one image of the first, whose three images are alike, and the others.
+    assert table["dicom_id"].n_unique() == 4
+    assert len({1 if dicom in ("d0", "d1", "d2") else dicom for dicom in table["dicom_id"]}) == 4
+    assert (
+        csv_of("examples", tmp_path)["arm"].unique(maintain_order=True).to_list() == ARMS["three"]
+    )
+
+
+def test_examples_of_data_that_are_not_public_are_refused_before_anything_is_read(tmp_path):
+    png = tmp_path / "figure.png"
+    with pytest.raises(InputError, match=r"data\.public is false"):
+        plot_examples(
+            [tmp_path / "none.parquet"],
+            index=tmp_path / "none",
+            arms=["fft"],
+            public=False,
+            seed=1,
+            outputs=[png],
+        )
+    assert not png.exists()
+
+
+def test_sentences_that_the_reference_has_not_are_marked():
+    reference = sentences("Evidence of edema is present. No evidence of fracture.")
+    pieces = marked("evidence of edema is present . there is suspicion of pneumonia .", reference)
+    assert [piece.text for piece in pieces] == [
+        "evidence of edema is present.",
+        "✗ there is suspicion of pneumonia.",
+        "(lacks 1 of 2)",
+    ]
+    assert [piece.text for piece in marked("", reference)] == ["(nothing)", "(lacks 2 of 2)"]
+
+
+def test_flow_keeps_every_word_in_order_within_the_width():
+    pieces = marked(LONG, [])
+    lines = flow(pieces, 2.0)
+    words = [piece.text for line in lines for _, piece in line]
+    assert words == " ".join(piece.text for piece in pieces).split()
+    assert len(lines) > 5
+    assert all(line[0][0] == 0 and line[-1][0] < 2 for line in lines)
+
+
+def test_spread_moves_apart_as_little_as_needed():
+    assert spread([0.1, 0.5], 0.1) == [0.1, 0.5]
+    assert spread([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+    # 0.52 and 0.5 part and then meet 0.6: all three evenly around their mean 0.54.
+    assert spread([0.52, 0.5, 0.6], 0.1) == pytest.approx([0.54, 0.44, 0.64])
+    places = sorted(spread(list(np.random.default_rng(0).random(9)), 0.1))
+    assert np.diff(places).min() >= 0.1 - 1e-9
+
+
+def test_units_follow_the_largest_value():
+    assert scaled([90.0, 3.0], TIME) == (1, "s")
+    assert scaled([600.0], TIME) == (pytest.approx(1 / 60), "min")
+    assert scaled([2650.0, 10.0], MEGABYTES) == (pytest.approx(1 / 1000), "GB")
+
+
+def test_fifty_arms_have_looks_of_their_own():
+    names = [f"arm_{number}" for number in range(50)]
+    look = Look(names)
+    assert len({(look.colour(name), look.marker(name)) for name in names}) == 50
+    assert len({look.colour(name) for name in names[:7]}) == 7
