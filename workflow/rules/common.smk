@@ -4,6 +4,7 @@ from pathlib import Path
 
 from peft_ablation.config.loading import load_config
 from peft_ablation.config.runs import runs_needed
+from peft_ablation.config.swept import SWEPT, swept_lines
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
 from peft_ablation.training.checkpoint import NOT_PROTOCOL
