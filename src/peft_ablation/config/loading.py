@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from peft_ablation.bases.architectures import Architecture
+from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of
 from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import expanded_sweeps
@@ -25,12 +26,6 @@ from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
 from peft_ablation.sources import Source, source_class
 from peft_ablation.tasks import Task, task_class
-
-STUDIES: Final = Path(__file__).resolve().parents[1] / "studies"
-"""Folder of the shipped studies: `config/studies/` of a checkout, package data where installed."""
-
-OWN_STUDIES: Final = Path("config", "studies")
-"""Folder of a person's own studies in the working directory; they go before the shipped ones."""
 
 STUDIES: Final = Path(__file__).resolve().parents[1] / "studies"
 """Folder of the shipped studies: `config/studies/` of a checkout, package data where installed."""
@@ -214,6 +209,13 @@ def _check(config: Config, where: str) -> None:
             f"{where}: split.unit: found {study.split.unit!r}, allowed with this source: "
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
+    bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
+    for key, base in bases.items():
+        if base.kind == "fetched":
+            try:
+                check_base_id(base.id, base.revision)
+            except InputError as error:
+                raise InputError(f"{where}: {key}{error}") from None
     for name in study.arms:
         method = config.method(name)
         try:

@@ -113,7 +113,7 @@ def test_wrong_site(site: dict[str, Any], message: str) -> None:
             {"images": {"size": 64}},
             r"images.size is 64, but base.pretraining.image_size is 48: set them equal",
         ),
-        ({"base": {"id": "microsoft/git-base"}}, r"base: revision is missing: pin the commit .*"),
+        ({"base": {"id": "microsoft/git-base"}}, r"base.revision: missing: no folder .*"),
         ({"base": {"pretraining": {"hidden_size": 97}}}, r".*no multiple of attention_heads"),
         ({"train": {"epochs": 0, "batch_size": 0}}, r"train.epochs: .*\(and 1 more\)"),
     ],
