@@ -25,6 +25,7 @@ from peft_ablation.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+Positions = npt.NDArray[np.int64]
 OK = "ok"
 INDEX_SCHEMA = {
     "example_id": pl.String,
@@ -282,6 +283,11 @@ def _refuse(
         f"images: {bad.height} of {total} are bad ({kinds}), first {first}; restore them and run "
         f"again with --forcerun cache_images{limited}"
     )
+
+
+def files_of(index: str | Path) -> list[Path]:
+    """Return the files of a cache: the index and the pixels of every shard."""
+    return [Path(index), *sorted(Path(index).parent.glob("shard-*.npy"))]
 
 
 class ImageCache:
