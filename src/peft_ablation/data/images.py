@@ -47,7 +47,7 @@ def image_path(subject_id: int, study_id: int, dicom_id: str, suffix: str = ".jp
 
 
 class ImageError(Exception):
-    """Bytes that are no whole radiograph; `status` is `truncated` or `undecodable`."""
+    """Bytes that are no whole radiograph; `status`: `truncated`, `undecodable`, `too_large`."""
 
     def __init__(self, status: str, detail: str) -> None:
         """Keep `status`; `detail` becomes the message."""
@@ -63,7 +63,8 @@ def decode_radiograph(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     smallest of 8, 10, 12, 14 or 16 bits that holds the brightest pixel (12-bit pixels in a 16-bit
     file would else be black); floats from their minimum to their maximum.
 
-    Raises `ImageError` where the bytes are cut short or no image.
+    Raises `ImageError` where the bytes are cut short or no image, and before any pixel is decoded
+    where they claim more pixels than Pillow's `MAX_IMAGE_PIXELS`, 89 million.
     """
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
         # Entropy-coded data never holds this marker, and Pillow may pass a lost last row.
@@ -71,6 +72,7 @@ def decode_radiograph(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             return _decode(data, size)
     except ImageError:
         raise
@@ -85,7 +87,7 @@ def decode_radiograph(data: bytes, size: int) -> npt.NDArray[np.uint8]:
 
 
 def _decode(data: bytes, size: int) -> npt.NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
+    with _open(data) as image:
         width, height = image.size
         short, long = sorted((width, height))
         if long > MAX_ASPECT * short:
@@ -105,6 +107,24 @@ def _decode(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        width, height, limit = _refused_size(data)
+    raise ImageError("too_large", f"{width} x {height} pixels; the limit is {limit:,} in all")
+
+
+def _refused_size(data: bytes) -> tuple[int, int, int | None]:
+    """Return width, height and Pillow's limit; its own refusal tells their product only."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return (*image.size, limit)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def _grey(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_eight_bits(np.asarray(image)))
@@ -115,16 +135,19 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    # In place: nine bytes a pixel are enough to hold.
     if values.dtype.kind == "f":
-        finite = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-        low, high = float(finite.min()), float(finite.max())
-        scaled: npt.NDArray[Any] = (finite - low) * (255 / (high - low) if high > low else 0)
+        scaled = np.nan_to_num(values.astype(np.float64), copy=False, posinf=0, neginf=0)
+        low, high = float(scaled.min()), float(scaled.max())
+        scaled -= low
+        scaled *= 255 / (high - low) if high > low else 0
     else:
-        positive = np.clip(values.astype(np.int64), 0, None)
-        top = int(positive.max())
+        scaled = np.maximum(values, 0, dtype=np.float64)
+        top = int(scaled.max())
         bits = next((bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), 32)
-        scaled = positive * (255 / ((1 << bits) - 1))
-    pixels: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+        scaled *= 255 / ((1 << bits) - 1)
+    np.rint(scaled, out=scaled)
+    pixels: npt.NDArray[np.uint8] = scaled.astype(np.uint8)
     return pixels
 
 
