@@ -24,7 +24,7 @@ import PIL
 import polars as pl
 from PIL import Image, features
 
-from peft_ablation import images
+from peft_ablation.data import images
 from peft_ablation.data.images import cache_shard, decode_radiograph, image_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,7 +137,7 @@ def peak_mb() -> float:
 
 def run_shard(table: str, root: str | None, cloud: dict[str, Any] | None, folder: str) -> None:
     """Cache one shard in this process and print its seconds and peak memory."""
-    from peft_ablation import storage  # noqa: F401  (imported before the clock starts)
+    from peft_ablation.data import storage  # noqa: F401  (imported before the clock starts)
 
     start, cpu = time.perf_counter(), time.process_time()
     cache_shard(
