@@ -26,8 +26,12 @@ configfile: str(Path(workflow.basedir, "config", "config.yaml"))
 report: "workflow/report/workflow.rst"
 
 
+STUDIES = Path(workflow.basedir, "config", "studies")
+
+
 include: "workflow/rules/common.smk"
-include: "workflow/rules/cohort.smk"
+include: f"workflow/rules/sources/{SOURCE.rules}"
+include: "workflow/rules/splits.smk"
 include: "workflow/rules/images.smk"
 include: "workflow/rules/base.smk"
 include: "workflow/rules/train.smk"

@@ -25,7 +25,7 @@ import polars as pl
 from PIL import Image, features
 
 from peft_ablation.data import images
-from peft_ablation.data.images import cache_shard, decode_radiograph, image_path
+from peft_ablation.data.images import cache_shard, decode_radiograph
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "tests" / "services"
@@ -118,11 +118,11 @@ def synthetic(count: int) -> list[bytes]:
 
 
 def make_table(folder: Path, count: int) -> tuple[Path, list[str]]:
-    rows = [(10_000_000 + i // 4, 50_000_000 + i, f"d{i:06d}") for i in range(count)]
-    table = folder / f"reports-{count}.parquet"
-    frame = pl.DataFrame(rows, schema=["subject_id", "study_id", "dicom_id"], orient="row")
-    frame.write_parquet(table)
-    return table, [image_path(*row) for row in rows]
+    paths = [f"files/{i // 1000}/{i:06d}.jpg" for i in range(count)]
+    table = folder / f"examples-{count}.parquet"
+    names = [f"e{i:06d}" for i in range(count)]
+    pl.DataFrame({"example_id": names, "image": paths}).write_parquet(table)
+    return table, paths
 
 
 def peak_mb() -> float:
@@ -145,6 +145,7 @@ def run_shard(table: str, root: str | None, cloud: dict[str, Any] | None, folder
         shard=0,
         shards=1,
         size=SIZE,
+        colour=False,
         verify=True,
         root=root,
         cloud=cloud,

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from matplotlib.lines import Line2D
 
-from peft_ablation.data.splits import EXCELLENT, MODERATE, SPLITS
+from peft_ablation.data.examples import SPLITS
+from peft_ablation.data.splits import EXCELLENT, MODERATE
 from peft_ablation.figures.style import (
     COLOURS,
     FAINT,

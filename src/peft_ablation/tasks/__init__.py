@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Indices = NDArray[np.int64]
+ASSETS = ("images", "features")
+"""What examples may be made of besides a split's table: the index of the image cache, and the
+cached features of a frozen part."""
 
 
 class TaskSettings(Section):
@@ -75,15 +78,26 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A further number of `Task.details` that the comparison shows: its mean over seeds."""
+
+    name: str
+    title: str
+    digits: int = 0
+    scale: float = 1
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure of a task's own, drawn by `draw` of a torch-free module or of one with torch."""
 
     title: str
     """In the report page."""
     caption: str
-    """One to four plain sentences."""
+    """Path of its caption for the report page, from `workflow/rules`."""
     draw: str
-    """`module:function`; called with `draw(runs, study, outputs)`, see `peft_ablation.figures`."""
+    """`module:function`, called with `peft_ablation.figures.for_task.FigureInputs` and outputs."""
     public_only: bool = False
     """Shows examples themselves: drawn for studies with `data.public: true` alone."""
     needs_model: bool = False
@@ -96,6 +110,8 @@ class Task(ABC):
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     columns: ClassVar[tuple[str, ...]]
     """Columns of the examples table that it reads besides `example_id`, `group` and `split`."""
+    truth: ClassVar[tuple[str, ...]] = ()
+    """Columns of the predictions that are known, not predicted: what baselines are scored by."""
     images: ClassVar[bool] = False
     """Whether examples have an image, and so the image cache is made."""
     architectures: ClassVar[Mapping[str, str]] = {}
@@ -109,11 +125,16 @@ class Task(ABC):
     """Modules made anew for the task, which every method that trains must train and save."""
     example: ClassVar[str] = "example"
     """What a row is called on pages, in the singular."""
-    headline: ClassVar[str]
+    own_forward: ClassVar[bool] = False
+    """Whether the loss runs parts of the model itself. A method that wraps the whole forward pass
+    (prompts, prefixes) would be ignored without a word, so it is refused."""
+    headline: str
     """Name of the metric that figures over cost, rank or rate show."""
-    claims: ClassVar[tuple[Claim, ...]] = ()
+    extras: ClassVar[tuple[Extra, ...]] = ()
+    """Numbers of `details` that stand in the comparison."""
+    claims: tuple[Claim, ...] = ()
     """What an honest arm must beat."""
-    floor: ClassVar[str | None] = None
+    floor: str | None = None
     """Baseline to which the headline should fall when inputs are shuffled; None: to 0."""
     figures: ClassVar[Mapping[str, Figure]] = {}
 
@@ -122,6 +143,16 @@ class Task(ABC):
         self.settings, self.train = settings, train
 
     # -- without torch ---------------------------------------------------------------------------
+
+    @classmethod
+    def changes_inputs(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether training changes inputs at random, so that nothing of them can be cached."""
+        return False
+
+    @classmethod
+    def reads_features(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether prediction, too, can read the frozen part from its cache."""
+        return True
 
     @property
     @abstractmethod
@@ -181,15 +212,19 @@ class Task(ABC):
 class Predictor(Protocol):
     """Predicts for batches of examples, without gradients."""
 
-    def truth(self, examples: Examples) -> Mapping[str, Sequence[Any]]:
+    def truth(self, examples: Any) -> Mapping[str, Any]:
         """Return the columns that are known of all examples, such as `reference`."""
 
-    def __call__(self, examples: Examples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+    def __call__(self, examples: Any, indices: Indices) -> Mapping[str, Sequence[Any]]:
         """Return the prediction columns of these examples, one value each."""
 
 
 class FrozenPart(Protocol):
     """What a frozen part of a base makes of the cached inputs."""
+
+    @property
+    def dtype(self) -> "type[np.floating[Any]]":
+        """Type that features are stored in."""
 
     def __call__(self, pixels: NDArray[np.uint8]) -> "Tensor":
         """Return features (N, …) of pixels (N, H, W) or (N, H, W, 3), on any device."""
