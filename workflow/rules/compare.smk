@@ -128,6 +128,40 @@ rule plot_split_balance:
         "../scripts/plot_split_balance.py"
 
 
+SWEEP_FIGURES = []
+
+# A figure over rank or learning rate comes by itself where arms differ in that number alone.
+for swept_key, swept_title in SWEPT.items():
+    if swept_lines({name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key):
+
+        rule:
+            name:
+                f"plot_{swept_key}_sweep"
+            input:
+                table=rules.compare_arms.output.table,
+                words=rules.compare_arms.output.words,
+            output:
+                figure(
+                    f"{swept_key}_sweep",
+                    "1. Comparison",
+                    f"Quality over {swept_title}",
+                    "../report/sweep.rst",
+                ),
+            log:
+                f"{RESULTS}/logs/plot_{swept_key}_sweep.log",
+            conda:
+                "../../envs/tables.yaml"
+            params:
+                arms={name: settings(arm) for name, arm in STUDY.arms.items()},
+                key=swept_key,
+            message:
+                f"Drawing quality over {swept_title}"
+            script:
+                "../scripts/plot_sweep.py"
+
+        SWEEP_FIGURES += multiext(f"{RESULTS}/figures/{swept_key}_sweep", ".svg", ".png", ".csv")
+
+
 TASK_FIGURES = []
 
 # Examples of patients never reach a figure: some exist for public data alone.
@@ -175,4 +209,5 @@ rule plot_comparison:
         rules.plot_quality_cost.output,
         SOURCE_FIGURES,
         rules.plot_split_balance.output,
+        SWEEP_FIGURES,
         TASK_FIGURES,

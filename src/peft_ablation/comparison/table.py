@@ -302,6 +302,7 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
         "memory_kind": distinct("memory_kind"),
         "adapter_mb": mean("adapter_mb"),
         "energy_joules": mean("energy_joules"),
+        "best_val_loss": mean("best_val_loss"),
         "epochs": runs[0].cost["epochs"],
         "best_epoch": " ".join(str(run.cost["best_epoch"]) for run in runs),
         "device": distinct("device"),

@@ -48,7 +48,11 @@ def plot_quality_cost(
                 if low is not None:
                     axis.plot([cost, cost], [low, high], color=colour, linewidth=1.6)
                 axis.plot(cost, score, look.marker(name), color=colour, ms=8)
-        left.set_xscale("log")
+        # An arm that is not trained stands at 0.
+        untrained = min(arms["trainable_parameters"]) == 0
+        left.set_xscale(
+            "symlog" if untrained else "log", **({"linthresh": 100} if untrained else {})
+        )
         left.set_xlabel("Trained parameters (log scale)")
         right.set_xlabel(f"Training time ({unit})")
         left.set_ylabel(said.axis(metric))
