@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
+from tiny_study import arm_of
 from torch import nn
 from transformers import GitConfig, GitForCausalLM
 
-from peft_ablation.methods.adapters import as_arm
+from peft_ablation.methods import open_method
 
-ARM = {"method": "lora", "targets": "text", "r": 4, "alpha": 12, "dropout": 0.2, "rslora": False}
+ARM = {
+    "method": "lora", "targets": "text", "r": 4, "alpha": 12, "dropout": 0.2, "learning_rate": 1.0,
+}  # fmt: skip
 
 
 def built(seed: int = 0, **changes: Any) -> nn.Module:
@@ -25,7 +28,10 @@ def built(seed: int = 0, **changes: Any) -> nn.Module:
         vocab_size=20, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=32,
     )  # fmt: skip
-    return as_arm(GitForCausalLM(config), ARM | changes, seed)
+    method = open_method(arm_of(ARM | changes))
+    return method.apply(
+        GitForCausalLM(config), seed=seed, heads=(), steps=1, batches=lambda: iter(())
+    )
 
 
 def adapters(model: nn.Module) -> list[Any]:
