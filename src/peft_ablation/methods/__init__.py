@@ -9,16 +9,22 @@ matched when the DAG is built.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from pydantic import Field
 
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.config.section import Section
+from peft_ablation.errors import InputError
 from peft_ablation.plugins import plugin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    Batches = Callable[[], Iterable[Callable[[nn.Module], Tensor]]]
+    """Gives functions that run a model forward on a training batch and return its loss."""
+    LoadModel = Callable[[str | Path], nn.Module]
+    """Makes the task's model of a local folder, such as a base."""
 
 
 class ArmSettings(Section):
@@ -30,8 +36,26 @@ class ArmSettings(Section):
     """Peak learning rate."""
 
 
+class ParameterCount(NamedTuple):
+    """Parameters of a model, adapters included."""
+
+    trainable: int
+    total: int
+
+    @property
+    def percent(self) -> float:
+        """Trainable share in percent."""
+        return 100 * self.trainable / self.total
+
+
 class Method(ABC):
-    """A method, bound to the settings of an arm (plain values of its `Settings`)."""
+    """A method, bound to the settings of an arm (plain values of its `Settings`).
+
+    A run calls `apply` (with the checkpoint's `state`, if it resumes), then loads the checkpoint's
+    trainable parameters and buffers, then makes the optimizer of `optimizer_groups`. A step is:
+    `train_mode` before the first; backward of the loss plus `extra_loss`; the optimizer's step;
+    `after_step`; only then are the gradients dropped.
+    """
 
     Settings: ClassVar[type[ArmSettings]] = ArmSettings
     trains: ClassVar[bool] = True
@@ -57,6 +81,15 @@ class Method(ABC):
         """Tell whether training changes what the module of this name computes."""
 
     @property
+    def wraps_forward(self) -> bool:
+        """Whether it works in the forward of the wrapped model alone, as virtual tokens do.
+
+        A task that calls modules of the base by itself would train and score without it, unseen:
+        the engine must refuse the two together.
+        """
+        return False
+
+    @property
     def rank(self) -> int | None:
         """Rank of the adapters, where the method has one."""
         return None
@@ -76,15 +109,28 @@ class Method(ABC):
         seed: int,
         heads: Sequence[str],
         steps: int,
-        batches: "Callable[[], Iterable[Callable[[nn.Module], Tensor]]]",
+        batches: "Batches",
+        state: "Mapping[str, Tensor] | None" = None,
     ) -> "nn.Module":
         """Return `model` made ready to train; initial values come from `seed` alone.
 
         `heads` are modules that must be trained and saved too. `steps` is the number of optimizer
         steps of the whole run. `batches()` yields, for initialisations that look at data, functions
         that run a given model (wrapped or not) forward on a training batch and return its loss.
-        Raises `InputError` with one line where the built model cannot have the method.
+        `state` is what `state` gave for the checkpoint that is resumed: shapes follow it, and no
+        data is looked at. Raises `InputError` with one line where the model cannot have the method.
         """
+
+    def start_from(self, model: "nn.Module", folder: str | Path, heads: Sequence[str]) -> None:
+        """Copy what another run of this method has saved into `model`, fresh from `apply`.
+
+        `heads` stay as they are: they are made for another task. Raises `InputError` with one line
+        where the weights do not fit.
+        """
+        raise InputError(
+            f"init_from: method {self.arm['method']} cannot start from another run's weights; "
+            "name that run as the arm's base instead"
+        )
 
     def optimizer_groups(self, model: "nn.Module", weight_decay: float) -> list[dict[str, Any]]:
         """Return the trainable parameters as groups: `params`, `weight_decay`, `rate`.
@@ -115,25 +161,23 @@ class Method(ABC):
         """Return what a checkpoint must hold besides trainable parameters, buffers, optimizer."""
         return {}
 
-    def load_state(self, model: "nn.Module", state: "Mapping[str, Tensor]") -> None:  # noqa: B027
-        """Take back what `state` gave; called before the trainable parameters are loaded."""
-
     @abstractmethod
     def save(self, model: "nn.Module", folder: str | Path) -> None:
         """Write the trained model to an empty folder, as plain transformers or PEFT loads it."""
 
     @abstractmethod
     def load(
-        self,
-        load_model: "Callable[[str | Path], nn.Module]",
-        base: str | Path,
-        folder: str | Path,
+        self, load_model: "LoadModel", base: str | Path, folder: str | Path
     ) -> "nn.Module":
         """Return what `save` wrote to `folder`, on the CPU, ready to predict.
 
         `load_model` makes the task's model of a local folder, such as `base`. The result is merged
         into the base where the method can be, so that prediction costs no more.
         """
+
+    @abstractmethod
+    def loading(self, class_name: str) -> str:
+        """Return the Python that loads a saved `folder` (on `base`), for a model card."""
 
 
 def method_class(name: str) -> type[Method]:
@@ -144,3 +188,36 @@ def method_class(name: str) -> type[Method]:
 def open_method(arm: Mapping[str, Any]) -> Method:
     """Return the method of an arm (plain values), bound to its settings."""
     return method_class(arm["method"])(arm)
+
+
+def count_parameters(model: "nn.Module") -> ParameterCount:
+    """Count parameters; works on the meta device, where no weight is allocated."""
+    parameters = list(model.parameters())
+    return ParameterCount(
+        sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+    )
+
+
+def trainable_state(model: "nn.Module") -> "dict[str, Tensor]":
+    """Return the trainable parameters by name, detached, on the CPU."""
+    return {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trainable_state(model: "nn.Module", state: "Mapping[str, Tensor]") -> None:
+    """Copy `state` into the trainable parameters; raises `InputError` if names differ."""
+    import torch
+
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if parameters.keys() != state.keys():
+        odd = sorted(parameters.keys() ^ state.keys())
+        raise InputError(
+            f"checkpoint: weights do not fit the arm: {len(odd)} names differ, first {odd[0]!r}; "
+            "it belongs to another arm or base"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])

@@ -1,0 +1,27 @@
+"""What methods with virtual tokens share: they live in the forward of the wrapped model alone."""
+
+from typing import ClassVar
+
+from peft_ablation.bases.architectures import Architecture
+from peft_ablation.methods._modules import prompt_task
+from peft_ablation.methods._peft import PeftMethod
+
+
+class VirtualTokensMethod(PeftMethod):
+    """Virtual tokens before the text; nothing of the base changes, and nothing can be merged."""
+
+    merges: ClassVar[bool] = False
+
+    @property
+    def wraps_forward(self) -> bool:
+        """Return True: modules of the base called by themselves know of no virtual token."""
+        return True
+
+    def check(self, architecture: Architecture | None) -> None:
+        """Refuse models of images, and whatever does not write or classify text."""
+        if architecture is not None:
+            prompt_task(architecture)
+
+    def changes(self, module: str, architecture: Architecture) -> bool:
+        """Return True: every module sees other inputs."""
+        return True
