@@ -1,17 +1,14 @@
 """Every method on every architecture, trained, killed, resumed, saved, loaded and merged.
 
-`PYTHONPATH=src python tests/methods_matrix.py docs/methods.md` runs all of it on tiny models with random
-weights, on one thread, and writes the tables; `--only lora vit` runs what has these words in its
-name and prints. What a cell says was seen, or is the one line that refused it.
+`PYTHONPATH=src python tests/methods_matrix.py docs/methods.md` runs all of it on tiny models with
+random weights, on one thread, and writes the tables; `--only lora ViT` runs the rows and columns of
+these names and prints. What a cell says was seen, or is the one line that refused it.
 """
 
-import argparse
-import dataclasses
 import sys
 import tempfile
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +33,7 @@ VOCABULARY, LABELS, ROWS, LENGTH, SIDE = 64, 3, 8, 12, 32
 Batch = dict[str, Tensor]
 
 
-# -- tiny bases --------------------------------------------------------------------------------------
+# -- tiny bases ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,7 @@ TINY = {
 }
 
 
-# -- a run, as the engine carries it out ---------------------------------------------------------------
+# -- a run, as the engine carries it out ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -246,7 +243,7 @@ def train(
         seed=seed,
         heads=tiny.heads,
         steps=steps,
-        batches=lambda: (no_data() if resume else forwards(tiny)),
+        batches=lambda: no_data() if resume else forwards(tiny),
         state=resume.state() if resume else None,
     )
     first = 0
@@ -309,7 +306,7 @@ def mean_loss(tiny: Tiny, model: nn.Module) -> float:
         return sum(float(tiny.loss(model, tiny.batch(index))) for index in range(4)) / 4
 
 
-# -- what is checked in a cell ---------------------------------------------------------------------------
+# -- what is checked in a cell -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Method(ABC):
 
     # -- without torch ---------------------------------------------------------------------------
 
-    def check(self, architecture: Architecture | None) -> None:
+    def check(self, architecture: Architecture | None) -> None:  # noqa: B027
         """Raise `InputError` with one line where the arm cannot be had on this architecture.
 
         `architecture` is None where the base is not known before it is fetched; then the targets'
@@ -166,9 +166,7 @@ class Method(ABC):
         """Write the trained model to an empty folder, as plain transformers or PEFT loads it."""
 
     @abstractmethod
-    def load(
-        self, load_model: "LoadModel", base: str | Path, folder: str | Path
-    ) -> "nn.Module":
+    def load(self, load_model: "LoadModel", base: str | Path, folder: str | Path) -> "nn.Module":
         """Return what `save` wrote to `folder`, on the CPU, ready to predict.
 
         `load_model` makes the task's model of a local folder, such as `base`. The result is merged

@@ -101,9 +101,7 @@ class DeltaMethod(Method):
             },
         )
 
-    def load(
-        self, load_model: "LoadModel", base: str | Path, folder: str | Path
-    ) -> "nn.Module":
+    def load(self, load_model: "LoadModel", base: str | Path, folder: str | Path) -> "nn.Module":
         """Return the base with the trained parameters in place."""
         model = load_model(base)
         _copy(model, _read(folder), folder)

@@ -36,9 +36,7 @@ class BitFit(DeltaMethod):
     ) -> set[str]:
         """Return every bias and what is in the heads."""
         return {
-            name
-            for name in parameters
-            if name.rpartition(".")[2] == "bias" or within(name, heads)
+            name for name in parameters if name.rpartition(".")[2] == "bias" or within(name, heads)
         }
 
 

@@ -43,9 +43,7 @@ class Full(Method):
         """Write the whole model with `save_pretrained`."""
         model.save_pretrained(folder)  # type: ignore[operator]
 
-    def load(
-        self, load_model: "LoadModel", base: str | Path, folder: str | Path
-    ) -> "nn.Module":
+    def load(self, load_model: "LoadModel", base: str | Path, folder: str | Path) -> "nn.Module":
         """Return the model of the folder; the base is not needed."""
         return load_model(folder)
 

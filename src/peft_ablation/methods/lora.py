@@ -84,11 +84,11 @@ class Lora(PeftMethod):
 
     def check(self, architecture: Architecture | None) -> None:
         """Refuse targets that are none of the base's, or none that the initialisation can have."""
-        check_targets(
-            self.arm["targets"], architecture, method=self._name, kinds=self._kinds
-        )
+        check_targets(self.arm["targets"], architecture, method=self._name, kinds=self._kinds)
         if self.arm["init"] == "orthogonal" and self.arm["r"] % 2:
-            raise InputError(f"r: found {self.arm['r']}, expected an even rank with init orthogonal")
+            raise InputError(
+                f"r: found {self.arm['r']}, expected an even rank with init orthogonal"
+            )
 
     def changes(self, module: str, architecture: Architecture) -> bool:
         """Tell whether a module is adapted, or a normalisation layer that is trained."""
@@ -107,7 +107,7 @@ class Lora(PeftMethod):
 
     def config(self, architecture: Architecture, steps: int) -> Any:
         """Return the `LoraConfig` of the arm."""
-        from peft import LoraConfig
+        from peft import EvaConfig, LoraConfig
 
         expression = self._expression(architecture)
         init = self.arm["init"]
@@ -118,6 +118,7 @@ class Lora(PeftMethod):
             use_rslora=self.arm["rslora"],
             use_dora=self.arm["dora"],
             init_lora_weights=True if init == "default" else init,
+            eva_config=EvaConfig() if init == "eva" else None,
             target_modules=expression,
             fan_in_fan_out=stores_transposed(expression, architecture),
         )

@@ -48,9 +48,7 @@ class Untrained(Method):
     def save(self, model: "nn.Module", folder: str | Path) -> None:
         """Write nothing: the base is the result."""
 
-    def load(
-        self, load_model: "LoadModel", base: str | Path, folder: str | Path
-    ) -> "nn.Module":
+    def load(self, load_model: "LoadModel", base: str | Path, folder: str | Path) -> "nn.Module":
         """Return the model of the base."""
         return load_model(base)
 
