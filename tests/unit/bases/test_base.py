@@ -26,6 +26,10 @@ def local(tmp_path: Path) -> Path:
     return folder
 
 
+def fetch(identity: str, revision: str | None, output: Path) -> None:
+    fetch_base(identity, revision, output, model_types=("git", "blip"), tokenizer=True)
+
+
 def fields(**values: object) -> dict[str, object]:
     return Base(**values).model_dump(mode="json")
 
@@ -52,7 +56,7 @@ def test_local_base_changes_its_name_with_its_weights(local: Path) -> None:
 
 
 def test_local_base_is_copied_without_pickle_and_code(local: Path, tmp_path: Path) -> None:
-    fetch_base(str(local), None, tmp_path / "bases" / "b")
+    fetch(str(local), None, tmp_path / "bases" / "b")
     copied = {path.name for path in (tmp_path / "bases" / "b").iterdir()}
     assert copied == {"config.json", "tokenizer.json", "model.safetensors", "base.json"}
     record = read_json(tmp_path / "bases" / "b" / "base.json")
@@ -81,7 +85,7 @@ def broken(local: Path, how: str) -> None:
     [
         ("no config", "no config.json"),
         ("config", "config.json is not JSON"),
-        ("other model", "model_type is 'bert', expected 'git'"),
+        ("other model", "another architecture, model_type 'bert'; the task takes blip, git"),
         ("no safetensors", "no *.safetensors (found pytorch_model.bin, which is not read); pin"),
         ("cut weights", "model.safetensors is no whole safetensors file"),
         ("no tokenizer", "no tokenizer"),
@@ -92,15 +96,24 @@ def test_unusable_base_is_refused_in_one_line_and_leaves_nothing(
 ) -> None:
     broken(local, how)
     with pytest.raises(InputError) as refusal:
-        fetch_base(str(local), None, tmp_path / "bases" / "b")
+        fetch(str(local), None, tmp_path / "bases" / "b")
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert not any((tmp_path / "bases").iterdir())
 
 
+def test_base_without_tokenizer_and_of_any_type_is_taken_where_neither_is_asked_for(
+    local: Path, tmp_path: Path
+) -> None:
+    broken(local, "other model")
+    broken(local, "no tokenizer")
+    fetch_base(str(local), None, tmp_path / "b", model_types=(), tokenizer=False)
+    assert (tmp_path / "b" / "model.safetensors").is_file()
+
+
 def test_id_that_is_neither_folder_nor_pinned_hub_id_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no folder and no hub id with a revision"):
-        fetch_base("no/such/folder", None, tmp_path / "b")
+        fetch("no/such/folder", None, tmp_path / "b")
 
 
 def test_hub_download_asks_for_safe_files_at_the_resolved_commit(
@@ -119,7 +132,7 @@ def test_hub_download_asks_for_safe_files_at_the_resolved_commit(
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    fetch_base("microsoft/git-base", "main", tmp_path / "b")
+    fetch("microsoft/git-base", "main", tmp_path / "b")
     assert (asked["identity"], asked["revision"]) == ("microsoft/git-base", "c0ffee")
     assert not [p for p in asked["allow_patterns"] if p.endswith((".bin", ".py", "*", ".pt"))]
     assert read_json(tmp_path / "b" / "base.json")["commit"] == "c0ffee"
@@ -131,7 +144,7 @@ def test_unreachable_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", offline)
     with pytest.raises(InputError, match="microsoft/git-base could not be fetched") as refusal:
-        fetch_base("microsoft/git-base", "abc", tmp_path / "b")
+        fetch("microsoft/git-base", "abc", tmp_path / "b")
     assert "\n" not in str(refusal.value)
 
 

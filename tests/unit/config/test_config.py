@@ -99,15 +99,15 @@ def test_wrong_site(site: dict[str, Any], message: str) -> None:
         ({"arms": {"lora_text": {"targets": None}}}, r"arms.lora_text: targets is missing: .*"),
         (
             {"arms": {"lora_text": {"targets": "txt"}}},
-            r"arms.lora_text.targets: found 'txt', allowed: text, .*mean 'text'\?",
+            r"arms.lora_text.targets: found 'txt', allowed for Git.*: all, .*mean 'text'\?",
         ),
         (
             {"arms": {"lora_text": {"targets": "regex:q_proj"}}},
-            r"arms.lora_text.targets: 'q_proj' matches none of the 32 linear modules .*",
+            r"arms.lora_text.targets: 'regex:q_proj' matches no module of GitForCausalLM; .*",
         ),
         (
             {"arms": {"lora_text": {"targets": "regex:(q_proj"}}},
-            r"arms.lora_text.targets: '\(q_proj' is no regular expression: .*",
+            r"arms.lora_text.targets: 'regex:\(q_proj' is no regular expression: .*",
         ),
         (
             {"images": {"size": 64}},
