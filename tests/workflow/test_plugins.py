@@ -56,9 +56,7 @@ def test_a_task_a_method_and_a_source_of_ones_own_reach_the_comparison(
     assert (tmp_path / "results" / "line" / "figures" / "quality.svg").is_file()
 
 
-def test_an_unknown_module_is_named(
-    own_study: Path, tmp_path: Path, snakemake: Snakemake
-) -> None:
+def test_an_unknown_module_is_named(own_study: Path, tmp_path: Path, snakemake: Snakemake) -> None:
     own_study.write_text(STUDY.replace("toy.toy_method", "toy.toy_metod"))
     done = snakemake(tmp_path, "--dry-run", "--config", f"study={own_study}", check=False)
     output = done.stdout + done.stderr

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
+from peft_ablation.methods.adapters import as_arm
 from torch import nn
 from transformers import GitConfig, GitForCausalLM
-
-from peft_ablation.methods.adapters import as_arm
 
 ARM = {"method": "lora", "targets": "text", "r": 4, "alpha": 12, "dropout": 0.2, "rslora": False}
 
