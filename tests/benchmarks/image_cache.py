@@ -118,10 +118,10 @@ def synthetic(count: int) -> list[bytes]:
 
 
 def make_table(folder: Path, count: int) -> tuple[Path, list[str]]:
-    paths = [f"files/{i // 1000}/{i:06d}.jpg" for i in range(count)]
+    ids = [f"d{i:06d}" for i in range(count)]
+    paths = [f"files/p{i // 1000}/{name}.jpg" for i, name in enumerate(ids)]
     table = folder / f"examples-{count}.parquet"
-    names = [f"e{i:06d}" for i in range(count)]
-    pl.DataFrame({"example_id": names, "image": paths}).write_parquet(table)
+    pl.DataFrame({"example_id": ids, "image": paths}).write_parquet(table)
     return table, paths
 
 

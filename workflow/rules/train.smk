@@ -74,8 +74,8 @@ for arm_name in TRAINED:
             train=protocol(STUDY.train),
             protocol=PROTOCOL_VERSION,
             # No rule declares this folder: Snakemake deletes the declared outputs of a failed job.
-            checkpoints=f"{RESULTS}/checkpoints/{arm_name}/seed-{{seed}}/chunk-{{chunk}}",
-            tensorboard=f"{RESULTS}/tensorboard/{arm_name}/seed-{{seed}}",
+            checkpoints=placed(f"{RESULTS}/checkpoints/{arm_name}/seed-{{seed}}/chunk-{{chunk}}"),
+            tensorboard=placed(f"{RESULTS}/tensorboard/{arm_name}/seed-{{seed}}"),
         message:
             f"Training {arm_name}, seed {{wildcards.seed}}, chunk {{wildcards.chunk}} of {LAST_CHUNK}"
         script:

@@ -10,10 +10,14 @@ any example), and the task's own columns (`image`: path; `label`; `report`; …)
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from peft_ablation.errors import InputError
 
+Indices = NDArray[np.int64]
+"""Places of examples in their split."""
 SPLITS = ("train", "val", "test")
 NAMED = ("example_id", "group", "split", "balance")
 

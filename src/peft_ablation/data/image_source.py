@@ -1,4 +1,4 @@
-"""Images of a cache as tensors."""
+"""Images of a cache as tensors: pixels, or what a frozen part of a base makes of them."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class ImageSource:
     def __init__(self, index: str | Path, features: str | Path | None = None) -> None:
         """Open the image cache `index` and, where given, its features (N, …)."""
         self.cache = ImageCache(index)
-        self.features = np.load(features, mmap_mode="r") if features else None
+        self.features = np.load(features, mmap_mode="r", allow_pickle=False) if features else None
         if self.features is not None and len(self.features) != len(self.cache):
             raise InputError(
                 f"features: {features} holds {len(self.features)} images, the cache "
@@ -24,7 +24,7 @@ class ImageSource:
             )
 
     def __getitem__(self, positions: Positions) -> Tensor:
-        """Return pixels uint8, or features, of these positions; the first axis is the images."""
+        """Return pixels (B, H, W) or (B, H, W, 3) uint8, or features (B, …) in their own dtype."""
         if self.features is not None:
             return torch.from_numpy(np.ascontiguousarray(self.features[positions]))
         return torch.from_numpy(self.cache.pixels(positions))

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from peft_ablation.config.section import Section
-from peft_ablation.metrics.metric import Metric
 from peft_ablation.plugins import plugin
 
 if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-Indices = NDArray[np.int64]
+    from peft_ablation.data.examples import Indices
+    from peft_ablation.metrics.metric import Metric
+
 ASSETS = ("images", "features")
 """What examples may be made of besides a split's table: the index of the image cache, and the
 cached features of a frozen part."""
@@ -44,16 +44,16 @@ class Examples(Protocol):
         """`example_id` of each example."""
 
     @property
-    def lengths(self) -> Indices:
+    def lengths(self) -> "Indices":
         """Length of each example (tokens, say): batches hold examples of similar length."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
 
-    def weight(self, indices: Indices) -> int:
+    def weight(self, indices: "Indices") -> int:
         """Return what the summed loss of these examples is divided by (tokens, or examples)."""
 
-    def batch(self, indices: Indices) -> "dict[str, Tensor]":
+    def batch(self, indices: "Indices") -> "dict[str, Tensor]":
         """Return tensors on the CPU whose first axis is the examples; safe in another thread."""
 
 
@@ -138,7 +138,7 @@ class Task(ABC):
     """Baseline to which the headline should fall when inputs are shuffled; None: to 0."""
     figures: ClassVar[Mapping[str, Figure]] = {}
 
-    def __init__(self, settings: Mapping[str, Any], train: pl.DataFrame) -> None:
+    def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the fields of `Settings` and to the table of the training split."""
         self.settings, self.train = settings, train
 
@@ -156,14 +156,14 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def metrics(self) -> tuple[Metric, ...]:
+    def metrics(self) -> "tuple[Metric, ...]":
         """The metrics, each a function of sums of prediction columns."""
 
     @abstractmethod
     def baselines(self) -> Mapping[str, Baseline]:
         """Return what must be beaten, made from the training split alone, by name."""
 
-    def details(self, predictions: pl.DataFrame) -> dict[str, Any]:
+    def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return more about predictions for scores.json, such as scores by class."""
         return {}
 
@@ -215,7 +215,7 @@ class Predictor(Protocol):
     def truth(self, examples: Any) -> Mapping[str, Any]:
         """Return the columns that are known of all examples, such as `reference`."""
 
-    def __call__(self, examples: Any, indices: Indices) -> Mapping[str, Sequence[Any]]:
+    def __call__(self, examples: Any, indices: "Indices") -> Mapping[str, Sequence[Any]]:
         """Return the prediction columns of these examples, one value each."""
 
 
@@ -226,7 +226,7 @@ class FrozenPart(Protocol):
     def dtype(self) -> "type[np.floating[Any]]":
         """Type that features are stored in."""
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> "Tensor":
+    def __call__(self, pixels: "NDArray[np.uint8]") -> "Tensor":
         """Return features (N, …) of pixels (N, H, W) or (N, H, W, 3), on any device."""
 
 
@@ -237,4 +237,6 @@ def task_class(name: str) -> type[Task]:
 
 def open_task(settings: Mapping[str, Any], train: str | Path) -> Task:
     """Return the task of a study's `task:` section (plain values), bound to its training split."""
+    import polars as pl
+
     return task_class(settings["name"])(settings, pl.read_parquet(train))

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import polars as pl
 from pydantic import Field
 
-from peft_ablation.metrics.metric import Metric
 from peft_ablation.tasks import Baseline, Claim, Extra, Figure, Task, TaskSettings
 
 if TYPE_CHECKING:
+    import polars as pl
     import torch
     from torch import Tensor, nn
 
+    from peft_ablation.metrics.metric import Metric
     from peft_ablation.tasks.captioning.examples import CaptionExamples
     from peft_ablation.tasks.captioning.git import CaptionPredictor, VisionTower
 
@@ -63,7 +63,7 @@ class Captioning(Task):
         )
     }
 
-    def __init__(self, settings: Mapping[str, Any], train: pl.DataFrame) -> None:
+    def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the settings and the training split."""
         super().__init__(settings, train)
         self.headline = "findings_f1" if settings["findings"] else "bleu"
@@ -85,7 +85,7 @@ class Captioning(Task):
         return bool(settings["num_beams"] == 1)
 
     @property
-    def metrics(self) -> tuple[Metric, ...]:
+    def metrics(self) -> "tuple[Metric, ...]":
         """BLEU and the token loss, and the findings where a template reads them."""
         from peft_ablation.metrics.findings import findings_metrics
         from peft_ablation.metrics.texts import bleu_metrics, token_loss
@@ -100,7 +100,7 @@ class Captioning(Task):
 
         return constant_reports(self.train, self.settings["findings"])
 
-    def details(self, predictions: pl.DataFrame) -> dict[str, Any]:
+    def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return how the texts vary, and the findings by label."""
         from peft_ablation.metrics.findings import findings_details
         from peft_ablation.metrics.texts import variety

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from peft_ablation.bases.git import IGNORED
-from peft_ablation.data.examples import read_columns
+from peft_ablation.data.examples import Indices, read_columns
 from peft_ablation.data.image_source import ImageSource, shuffled_positions
 from peft_ablation.errors import InputError
-from peft_ablation.tasks import Indices
 
 
 def load_tokenizer(folder: str | Path) -> Any:

@@ -22,7 +22,7 @@ from peft_ablation.bases.git import (
     lightened,
     text_losses,
 )
-from peft_ablation.tasks import Indices
+from peft_ablation.data.examples import Indices
 from peft_ablation.tasks.captioning.examples import CaptionExamples, load_tokenizer
 
 
