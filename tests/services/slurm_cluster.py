@@ -173,7 +173,7 @@ class Cluster:
         ).stdout  # fmt: skip
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return every job that Slurm remembers: id, name, state, what it is and what it asks for."""
+        """Return every job that Slurm remembers: id, name, state, what it is and asks for."""
         form = "--format=%i|%j|%T|%P|%k|%r|%b|%C|%m|%l"
         rows = self.ask("squeue", "--states=all", "--noheader", form)
         names = (
