@@ -13,7 +13,7 @@ STUDY = """
 task: {name: toy.toy_task}
 data: {source: toy.toy_source, public: true}
 base: {id: line_base}
-train: {epochs: 12, epochs_per_chunk: 6, batch_size: 8, precision: fp32, seeds: [0, 1],
+train: {epochs: 12, epochs_per_chunk: 12, batch_size: 8, precision: fp32, seeds: [0],
         schedule: constant, warmup: 0.0, weight_decay: 0.0, threads: 1}
 arms:
   fft: {method: full, learning_rate: 0.05}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -73,7 +73,7 @@ class Predicted:
 class Line(Task):
     columns = ("x", "y")
     truth = ("y",)
-    architectures = {"line": "LineModel"}
+    architectures: ClassVar[Mapping[str, str]] = {"line": "LineModel"}
     headline = "squared_error"
     claims = (Claim("squared_error", "mean"),)
     example = "point"
