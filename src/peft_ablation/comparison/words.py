@@ -61,6 +61,8 @@ class Words:
         return cls(
             **{
                 **found,
+                "metrics": {metric["name"]: metric for metric in found["metrics"]},
+                "baselines": {line["name"]: line["title"] for line in found["baselines"]},
                 "shown": tuple(found["shown"]),
                 "claims": tuple(Claim(**claim) for claim in found["claims"]),
                 "extras": tuple(Extra(**extra) for extra in found["extras"]),
@@ -68,8 +70,12 @@ class Words:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+        """Return plain values; what has an order is a list, as JSON files have sorted keys."""
+        return {
+            **asdict(self),
+            "metrics": list(self.metrics.values()),
+            "baselines": [{"name": name, "title": title} for name, title in self.baselines.items()],
+        }
 
     @property
     def compared(self) -> list[str]:

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from peft_ablation.artifacts import read_json, sha256_file
 from peft_ablation.bases.fetch import base_folder, check_base_id, fetch_base
-from peft_ablation.config.study import Base, Pretraining
+from peft_ablation.config.base import Base, Pretraining
 from peft_ablation.errors import InputError
 
 
