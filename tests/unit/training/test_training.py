@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from peft_ablation.training.model import count_parameters
 from safetensors.torch import load_file
 from tiny_study import TinyStudy, changed
 from transformers import AutoTokenizer, GitForCausalLM
