@@ -78,6 +78,28 @@ def test_wrong_table_stops_its_job_in_one_line_and_leaves_nothing(
     assert made == ["query_metadata.log"]
 
 
+def test_training_does_not_retry_what_a_person_must_mend(
+    tmp_path: Path, snakemake: Snakemake
+) -> None:
+    def train(max_tokens: int, check: bool) -> "subprocess.CompletedProcess[str]":
+        overrides = f"{{train: {{epochs: 1, epochs_per_chunk: 1, max_tokens: {max_tokens}}}}}"
+        return snakemake(
+            tmp_path, "results/tiny/runs/fft/seed-0/model",
+            "--config", f"study={TINY}", f"overrides={overrides}", check=check,
+        )  # fmt: skip
+
+    log = tmp_path / "results" / "tiny" / "logs" / "train" / "fft.seed-0.chunk-0.log"
+    done = train(16, check=False)
+    # Snakemake has its retries, but the first attempt alone looked at the input.
+    assert (done.stdout + done.stderr).count("Trying to restart job") == 3
+    (line,) = told(done)
+    assert "max_tokens" in line
+    (entry,) = log.read_text().splitlines()
+    assert entry.endswith(f"not tried again: {line.removeprefix('peft-ablation: ')}")
+    # Mended, the same command is tried afresh.
+    train(200, check=True)
+
+
 class Interrupted:
     """A run of the workflow in the middle of a job, stopped but not yet dead."""
 

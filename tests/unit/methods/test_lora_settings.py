@@ -6,15 +6,12 @@ from typing import Any
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
-from tiny_study import arm_of
 from torch import nn
 from transformers import GitConfig, GitForCausalLM
 
-from peft_ablation.methods import open_method
+from peft_ablation.methods.lora import METHOD
 
-ARM = {
-    "method": "lora", "targets": "text", "r": 4, "alpha": 12, "dropout": 0.2, "learning_rate": 1.0,
-}  # fmt: skip
+ARM = {"method": "lora", "targets": "text", "r": 4, "alpha": 12, "dropout": 0.2, "rslora": False}
 
 
 def built(seed: int = 0, **changes: Any) -> nn.Module:
@@ -28,8 +25,8 @@ def built(seed: int = 0, **changes: Any) -> nn.Module:
         vocab_size=20, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=32,
     )  # fmt: skip
-    method = open_method(arm_of(ARM | changes))
-    return method.apply(
+    arm = METHOD.Settings.model_validate({**ARM, "learning_rate": 1e-3, **changes}).model_dump()
+    return METHOD(arm).apply(
         GitForCausalLM(config), seed=seed, heads=(), steps=1, batches=lambda: iter(())
     )
 

@@ -129,7 +129,8 @@ class Captioning(Task):
 
     def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
         """Return the summed token loss."""
-        from peft_ablation.bases.git import Normalize, SupervisedLoss
+        from peft_ablation.bases.git import SupervisedLoss
+        from peft_ablation.bases.pixels import Normalize
 
         return SupervisedLoss(model, Normalize.of(base))
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from peft_ablation.bases.cpu_kernels import pack
 from peft_ablation.bases.git import (
     Generated,
-    Normalize,
     encode_image,
     generate_greedy,
     git_of,
@@ -22,6 +21,7 @@ from peft_ablation.bases.git import (
     lightened,
     text_losses,
 )
+from peft_ablation.bases.pixels import Normalize
 from peft_ablation.data.examples import Indices
 from peft_ablation.tasks.captioning.examples import CaptionExamples, load_tokenizer
 
