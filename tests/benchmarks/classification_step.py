@@ -1,8 +1,7 @@
 """A training step of image classification against transformers' Trainer, in one run.
 
-Both sides train the same model on the same batches of the same uint8 pictures, in the same precision,
-with the same fused AdamW and one thread; sides alternate, and the ratio of each pair is shown.
-`head_only` is also timed on cached features. Prints a table.
+Both sides train the same model on the same batches of the same pictures, in the same precision, with
+the same fused AdamW and one thread; sides alternate, and the ratio of each pair is shown. `head_only` is also timed on cached features. Prints a table.
 
     python tests/benchmarks/classification_step.py --model resnet --batch 32 --steps 10
 """
@@ -12,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,38 +154,32 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| model | arm | Trainer / ours: median (min to max) |\n|---|---|---|")
     for model in given.model or MODELS:
-        arms = {
-            "full": {"method": "full", "learning_rate": 1e-3},
-            "lora": {"method": "lora", "targets": TARGETS[model], "r": 8, "learning_rate": 1e-3},
-            "head_only": {"method": "head_only", "learning_rate": 1e-3},
-        }
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            paths = study(folder, model, given.batch * given.steps)
-            for arm_name, settings in arms.items():
-                arm = settled(settings)
-                run = ours(paths, arm, given.batch, None)
-                found = ratios(
-                    lambda run=run, arm=arm: trainer_steps(run, paths, arm, given.steps),
-                    lambda run=run: our_steps(run, given.steps),
-                    given.pairs,
-                )
-                show(model, arm_name, found)
-            features = folder / "features.npy"
-            task = task_class("image_classification").Settings(name="image_classification")
-            cache_frozen_features(
-                task=task.model_dump(mode="json"), base=paths["base"], train=paths["table"],
-                images=paths["index"], batch_size=given.batch, precision="fp32", threads=1,
-                output=features,
-            )  # fmt: skip
-            arm = settled(arms["head_only"])
-            plain = ours(paths, arm, given.batch, None)
-            cached = ours(paths, arm, given.batch, features)
-            found = ratios(
-                lambda: our_steps(plain, given.steps), lambda: our_steps(cached, given.steps),
-                given.pairs,
-            )  # fmt: skip
-            show(model, "head_only without cache / with", found)
+        with tempfile.TemporaryDirectory() as folder:
+            compare(model, Path(folder), given.batch, given.steps, given.pairs)
+
+
+def compare(model: str, folder: Path, batch: int, steps: int, pairs: int) -> None:
+    paths = study(folder, model, batch * steps)
+    arms = {
+        "full": {"method": "full", "learning_rate": 1e-3},
+        "lora": {"method": "lora", "targets": TARGETS[model], "r": 8, "learning_rate": 1e-3},
+        "head_only": {"method": "head_only", "learning_rate": 1e-3},
+    }
+    for name, settings in arms.items():
+        arm = settled(settings)
+        run = ours(paths, arm, batch, None)
+        theirs = partial(trainer_steps, run, paths, arm, steps)
+        show(model, name, ratios(theirs, partial(our_steps, run, steps), pairs))
+    features = folder / "features.npy"
+    task = task_class("image_classification").Settings(name="image_classification")
+    cache_frozen_features(
+        task=task.model_dump(mode="json"), base=paths["base"], train=paths["table"],
+        images=paths["index"], batch_size=batch, precision="fp32", threads=1, output=features,
+    )  # fmt: skip
+    arm = settled(arms["head_only"])
+    plain, cached = ours(paths, arm, batch, None), ours(paths, arm, batch, features)
+    found = ratios(partial(our_steps, plain, steps), partial(our_steps, cached, steps), pairs)
+    show(model, "head_only without cache / with", found)
 
 
 def show(model: str, arm: str, found: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Real pictures: every arm of cifar10_transfer learns what it claims, from a base of another study."""
+"""Real pictures: each arm of cifar10_transfer learns, from a base that another study trains."""
 
 import csv
 from pathlib import Path
