@@ -1,7 +1,8 @@
 """A training step of image classification against transformers' Trainer, in one run.
 
-Both sides train the same model on the same batches of the same pictures, in the same precision, with
-the same fused AdamW and one thread; sides alternate, and the ratio of each pair is shown. `head_only` is also timed on cached features. Prints a table.
+Both sides train the same model on the same batches of the same pictures, in the same precision,
+with the same fused AdamW and one thread; sides alternate, and the ratio of each pair is shown.
+`head_only` is also timed on cached features. Prints a table.
 
     python tests/benchmarks/classification_step.py --model resnet --batch 32 --steps 10
 """
