@@ -152,3 +152,19 @@ def test_lock_file_pins_all_that_the_project_declares() -> None:
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     declared = [re.match(r"[A-Za-z0-9_.-]+", entry)[0] for entry in wanted]
     assert {normal(name) for name in declared} <= set(LOCK)
+
+
+def test_an_installed_library_has_its_data_files_and_the_shipped_studies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (patterns,) = project["tool"]["setuptools"]["package-data"].values()
+    packed = {path for pattern in patterns for path in SOURCE.glob(pattern)}
+    kinds = {"", ".py", ".pyc"}
+    found = {
+        path
+        for folder in (SOURCE, SOURCE / "studies")
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in kinds
+    }
+    assert packed == found
+    shipped = {path.name for path in (ROOT / "config" / "studies").iterdir()}
+    assert {path.name for path in packed if path.parent.name == "studies"} == shipped

@@ -12,6 +12,8 @@ def base_rule(kind, place):
 
 
 for place in PLACES:
+    if made_by_another_study(place.folder):
+        continue
     if place.base.kind == "phantom":
 
         rule:

@@ -1,6 +1,5 @@
 # Functions and constants that every rule file reads; no rules.
 import sys
-from pathlib import Path
 
 from peft_ablation.config.loading import load_config
 from peft_ablation.config.runs import runs_needed
@@ -13,16 +12,16 @@ from snakemake.resources import Resources
 SITE = {key: value for key, value in config.items() if key != "conduct"}
 
 
-def validated(site, studies):
+def validated(site):
     """Return the validated config and the runs it starts from, or end with one line."""
     try:
-        found = load_config(site, studies)
-        return found, runs_needed(found, site, studies)
+        found = load_config(site)
+        return found, runs_needed(found, site)
     except InputError as error:
         sys.exit(f"peft-ablation: {error}")
 
 
-CONFIG, STARTS = validated(SITE, STUDIES)
+CONFIG, STARTS = validated(SITE)
 STUDY = CONFIG.study
 SOURCE = CONFIG.source
 TASK = CONFIG.task
@@ -52,6 +51,26 @@ def settings(model, *keys):
     """Return a config section, or the named keys of it, as plain values for `params`."""
     values = model.model_dump(mode="json")
     return {key: values[key] for key in keys} if keys else values
+
+
+def placed(path):
+    """Return a path in the folder that a module's `prefix` names, which `params` do not follow."""
+    return str(workflow.modifier.modify_path(path))
+
+
+def made_by_another_study(path):
+    """Tell whether a study that was read before this one, in the same DAG, has a rule for `path`."""
+    return any(placed(path) in rule.output for rule in workflow.rules)
+
+
+def of_source(path):
+    """Return a path of the source: what the study itself renders follows a module's `prefix`."""
+    return path if path.startswith(f"{RESULTS}/") else local(path)
+
+
+SOURCE_INPUTS = {name: of_source(path) for name, path in SOURCE.inputs().items()}
+OWN_ROOT = SOURCE.root is not None and SOURCE.root.startswith(f"{RESULTS}/")
+SOURCE_ROOT = placed(SOURCE.root) if OWN_ROOT else SOURCE.root
 
 
 def gpu_job(**resources):
@@ -156,10 +175,13 @@ def figure(name, category, title, caption=None):
 
 # How runs are carried out, but not what they compute. Scripts read it from `config`: in `params`
 # a change would train finished arms again.
-config["conduct"] = {
-    "train": settings(STUDY.train, *NOT_PROTOCOL),
-    "eval_batch_size": STUDY.train.eval_batch_size or STUDY.train.batch_size,
-    "tensorboard": CONFIG.site.tensorboard,
+config = {
+    **config,
+    "conduct": {
+        "train": settings(STUDY.train, *NOT_PROTOCOL),
+        "eval_batch_size": STUDY.train.eval_batch_size or STUDY.train.batch_size,
+        "tensorboard": CONFIG.site.tensorboard,
+    },
 }
 # Figures that the source's rules add to the comparison.
 SOURCE_FIGURES = []

@@ -5,7 +5,7 @@
 rule cache_images:
     input:
         table=EXAMPLES,
-        tables=list(SOURCE.inputs().values()),
+        tables=list(SOURCE_INPUTS.values()),
     output:
         pixels=f"{RESULTS}/images/shard-{{shard}}.npy",
         index=f"{RESULTS}/images/shard-{{shard}}.parquet",
@@ -17,7 +17,7 @@ rule cache_images:
         mem_mb=2000,
         runtime=240,
     params:
-        root=SOURCE.root,
+        root=SOURCE_ROOT,
         cloud=SOURCE.cloud,
         shards=STUDY.images.shards,
         size=STUDY.images.size,

@@ -61,12 +61,14 @@ for arm_name in TRAINED:
         benchmark:
             f"{RESULTS}/benchmarks/train/{arm_name}.seed-{{seed}}.chunk-{{chunk}}.tsv"
         # Who submitted a job tries again, with more memory; the Snakemake inside a job does not.
+        # What a person must mend is not tried again: the script looks at `attempt`.
         retries: 0 if workflow.remote_exec else 3
         conda:
             "../../envs/torch.yaml"
         threads: STUDY.train.threads
         resources:
             **gpu_job(gpu=STUDY.train.num_processes, gpu_model="a100", mem_mb=32000, runtime=720),
+            attempt=lambda wildcards, attempt: attempt,
         params:
             task=settings(STUDY.task),
             arm_name=arm_name,
@@ -74,8 +76,8 @@ for arm_name in TRAINED:
             train=protocol(STUDY.train),
             protocol=PROTOCOL_VERSION,
             # No rule declares this folder: Snakemake deletes the declared outputs of a failed job.
-            checkpoints=f"{RESULTS}/checkpoints/{arm_name}/seed-{{seed}}/chunk-{{chunk}}",
-            tensorboard=f"{RESULTS}/tensorboard/{arm_name}/seed-{{seed}}",
+            checkpoints=placed(f"{RESULTS}/checkpoints/{arm_name}/seed-{{seed}}/chunk-{{chunk}}"),
+            tensorboard=placed(f"{RESULTS}/tensorboard/{arm_name}/seed-{{seed}}"),
         message:
             f"Training {arm_name}, seed {{wildcards.seed}}, chunk {{wildcards.chunk}} of {LAST_CHUNK}"
         script:

@@ -3,7 +3,7 @@ from peft_ablation.tasks import ASSETS
 from peft_ablation.training.chunk import train_chunk
 from peft_ablation.training.inputs import RunInputs
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.resources.attempt):
     conduct = snakemake.config["conduct"]
     train_chunk(
         RunInputs(

@@ -248,12 +248,15 @@ def _at(config: Mapping[str, Any], key: str) -> Any:
 
 def _named(entry: Entry, value: Values, rows: Sequence[Entry]) -> Iterator[tuple[str, Entry]]:
     """Yield the name of each module of `rows` with its row, in the order of `named_modules()`."""
-    beginnings = {path.partition("{")[0]: key for path, key in entry["blocks"].items()}
+    beginnings: dict[str, str] = {
+        path.partition("{")[0]: key for path, key in entry["blocks"].items()
+    }
 
     def counted_by(row: Entry) -> str | None:
-        if "{" not in row["name"]:
+        name: str = row["name"]
+        if "{" not in name:
             return None
-        return next(key for begin, key in beginnings.items() if row["name"].startswith(begin))
+        return next(key for begin, key in beginnings.items() if name.startswith(begin))
 
     for key, group in groupby(rows, counted_by):
         block = list(group)

@@ -8,7 +8,7 @@ of torch: settings are checked when the DAG is built.
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -20,6 +20,7 @@ from peft_ablation.bases.architectures import (
     known_classes,
     nested,
 )
+from peft_ablation.bases.fetch import TOKENIZERS
 from peft_ablation.config.section import Section, Seed
 from peft_ablation.errors import InputError, near_miss
 
@@ -45,8 +46,7 @@ _DIVISORS: Final = {
 }
 """Sizes that must be a multiple of another."""
 
-
-Channels = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class RandomBase(Section):
@@ -54,7 +54,7 @@ class RandomBase(Section):
 
     architecture: str
     """Class of transformers, such as `ViTForImageClassification`."""
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     """Keys of its transformers config, such as `hidden_size`; others have the class's defaults."""
     seed: Seed = 0
     """Seed of the weights."""
@@ -63,9 +63,9 @@ class RandomBase(Section):
     the tokenizer's."""
     image_size: int | None = Field(None, ge=1)
     """Side of its images in pixels, where `config` has no key for it (ResNet; default 224)."""
-    image_mean: Channels = (0.5, 0.5, 0.5)
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Mean of each colour on the scale 0 to 1, taken off before the model sees it."""
-    image_std: Channels = (0.5, 0.5, 0.5)
+    image_std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
     """Standard deviation of each colour, divided by."""
 
     @field_validator("architecture")
@@ -90,7 +90,10 @@ class RandomBase(Section):
     @classmethod
     def _size_is_said_once(cls, size: int | None, info: ValidationInfo) -> int | None:
         if size and info.data.keys() >= {"architecture", "config"}:
-            made = architecture(info.data["architecture"], info.data["config"])
+            name, config = info.data["architecture"], info.data["config"]
+            if config_keys(name).vision is None:
+                raise ValueError(f"found {size}, but {name} takes no images")
+            made = architecture(name, config)
             if made and made.image_size:
                 raise ValueError(
                     f"found {size}, but config says {made.image_size}; set image_size there"
@@ -110,6 +113,7 @@ def _checked(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     for key in given:
         if key not in known and key not in keys.aliases:
             raise _unknown(key, class_name, [*known, *keys.aliases])
+        _check_type(key, given[key], known[keys.aliases.get(key, key)])
     for key, needed in keys.required.items():
         if given.get(key, needed) != needed:
             raise InputError(f"{key}: found {given[key]!r}, expected {needed!r} in {class_name}")
@@ -137,6 +141,22 @@ def _unknown(key: str, class_name: str, known: Sequence[str]) -> InputError:
     return InputError(
         f"found key {key!r}, allowed for {class_name}: {', '.join(beside)}{near_miss(key, beside)}"
     )
+
+
+def _check_type(key: str, value: object, default: object) -> None:
+    """Raise `InputError` unless a value is of its default's type; transformers checks the rest."""
+    if value is None or default is None:
+        return
+    kinds: dict[type, tuple[tuple[type, ...], str]] = {
+        bool: ((bool,), "true or false"),
+        int: ((int,), "a whole number"),
+        float: ((int, float), "a number"),
+        str: ((str,), "a text"),
+        list: ((list, tuple), "a list"),
+    }
+    types, words = kinds[type(default)]
+    if not isinstance(value, types) or (isinstance(value, bool) and types != (bool,)):
+        raise InputError(f"{key}: found {value!r}, expected {words}")
 
 
 def _is_no_multiple(whole: object, divisor: object) -> bool:
@@ -170,10 +190,9 @@ def _tokenizer_files(folder: str | Path | None) -> list[Path]:
     if folder is None:
         return []
     found = [Path(folder, name) for name in _TOKENIZER_FILES if Path(folder, name).is_file()]
-    if not any(path.name in ("tokenizer.json", "vocab.txt", "vocab.json") for path in found):
+    if not any(path.name in TOKENIZERS for path in found):
         raise InputError(
-            f"base.tokenizer: {folder} holds no tokenizer; expected a folder with tokenizer.json, "
-            "vocab.txt or vocab.json"
+            f"base.tokenizer: {folder} holds no tokenizer; expected {' or '.join(TOKENIZERS)}"
         )
     return found
 
@@ -284,7 +303,6 @@ def _decoding(settings: Mapping[str, Any], keys: ConfigKeys) -> dict[str, Any]:
 def _write_preprocessing(
     folder: Path, side: int, mean: Sequence[float], std: Sequence[float]
 ) -> None:
-    size = {"height": side, "width": side}
     write_json(
         folder / "preprocessor_config.json",
         {
@@ -296,6 +314,6 @@ def _write_preprocessing(
             "image_std": list(std),
             "resample": 2,
             "rescale_factor": 1 / 255,
-            "size": size,
+            "size": {"height": side, "width": side},
         },
     )

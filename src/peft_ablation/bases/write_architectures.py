@@ -312,7 +312,9 @@ def _rows(model: Any, described: Described) -> Iterator[dict[str, Any]]:
                 row["kind"] = kind
             if bias:
                 row["bias"] = True
-            row |= {"when": when for text, when in described.when.items() if re.search(text, path)}
+            for expression, condition in described.when.items():
+                if re.search(expression, path):
+                    row["when"] = condition
             yield row
 
 

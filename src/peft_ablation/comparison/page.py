@@ -203,8 +203,8 @@ def _meanings(words: Words, level: str, samples: int) -> list[str]:
     return [
         *definitions,
         f"Intervals: {level}, percentile bootstrap, {samples:,} resamples of "
-        f"{words.group}s and of seeds; the same {words.group}s are drawn for every arm, so that differences are paired. With "
-        "few seeds their share of the interval is rough: see the standard deviation (SD).",
+        f"{words.group}s and of seeds; the same {words.group}s are drawn for every arm, so that "
+        "differences are paired. With few seeds their share of the interval is rough: see the standard deviation (SD).",
         "Verdict: better or worse where the interval of the difference leaves out 0, else not "
         "told apart. The intervals are not corrected for the number of comparisons.",
         f"No training: what is given for every {words.example} alike, made from the training split "

@@ -7,14 +7,15 @@ people, `workflow/schemas/` holds the JSON schemas written by `python -m peft_ab
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from peft_ablation.bases.architectures import Architecture
+from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of
 from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import expanded_sweeps
@@ -25,6 +26,12 @@ from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
 from peft_ablation.sources import Source, source_class
 from peft_ablation.tasks import Task, task_class
+
+STUDIES: Final = Path(__file__).resolve().parents[1] / "studies"
+"""Folder of the shipped studies: `config/studies/` of a checkout, package data where installed."""
+
+OWN_STUDIES: Final = Path("config", "studies")
+"""Folder of a person's own studies in the working directory; they go before the shipped ones."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -91,13 +98,15 @@ class Config(Section):
         return next(every, None)
 
 
-def load_config(site: Mapping[str, Any], studies: str | Path) -> Config:
-    """Validate the site mapping and the study it names.
+def load_config(
+    site: Mapping[str, Any], studies: Sequence[str | Path] = (OWN_STUDIES, STUDIES)
+) -> Config:
+    """Validate the site mapping and the study it names, a file in the first of `studies` with it.
 
     Raises `InputError` with one line that names the key, what was found and what is allowed.
     """
     parsed_site = _validate(Site, site, "config")
-    raw, name = read_study(parsed_site.study, Path(studies))
+    raw, name = read_study(parsed_site.study, [Path(folder) for folder in studies])
     smoke = raw.pop("smoke", None)
     if parsed_site.smoke:
         if smoke is None:
@@ -120,12 +129,14 @@ def load_config(site: Mapping[str, Any], studies: str | Path) -> Config:
     return config
 
 
-def read_study(study: str, studies: Path, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
+def read_study(
+    study: str, studies: Sequence[Path], seen: tuple[Path, ...] = ()
+) -> tuple[dict[str, Any], str]:
     """Return a study file's content, merged over the study that it `extends`, and its name."""
     path, name = _study_file(study, studies)
-    if str(path) in seen:
-        chain = " → ".join(Path(p).stem for p in (*seen, str(path)))
-        raise InputError(f"study {Path(seen[0]).stem}: extends: found a circle: {chain}; break it")
+    if path.resolve() in seen:
+        chain = " → ".join(p.stem for p in (*seen, path))
+        raise InputError(f"study {seen[0].stem}: extends: found a circle: {chain}; break it")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -134,10 +145,8 @@ def read_study(study: str, studies: Path, seen: tuple[str, ...] = ()) -> tuple[d
         raise InputError(f"study {path}: found {type(raw).__name__}, expected keys and values")
     parent = raw.pop("extends", None)
     if parent is not None:
-        beside = path.parent / f"{parent}.yaml"
-        # A study of one's own may extend one that lies beside it, or a shipped one.
-        start = str(beside) if beside.is_file() and beside.parent != studies else str(parent)
-        content, _ = read_study(start, studies, (*seen, str(path)))
+        # A study of one's own may extend one that lies beside it.
+        content, _ = read_study(str(parent), [path.parent, *studies], (*seen, path.resolve()))
         raw = merged(content, raw)
     return raw, name
 
@@ -200,6 +209,13 @@ def _check(config: Config, where: str) -> None:
             f"{where}: split.unit: found {study.split.unit!r}, allowed with this source: "
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
+    bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
+    for key, base in bases.items():
+        if base.kind == "fetched":
+            try:
+                check_base_id(base.id, base.revision)
+            except InputError as error:
+                raise InputError(f"{where}: {key}{error}") from None
     for name in study.arms:
         method = config.method(name)
         try:
@@ -213,19 +229,20 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}.{error}") from None
 
 
-def _study_file(study: str, studies: Path) -> tuple[Path, str]:
+def _study_file(study: str, studies: Sequence[Path]) -> tuple[Path, str]:
     if study.endswith((".yaml", ".yml")):
         path = Path(study)
         if not path.is_file():
             raise InputError(f"config: study: no file {study}; expected a study's YAML file")
         return path, path.stem
-    path = studies / f"{study}.yaml"
-    if not path.is_file():
-        names = sorted(file.stem for file in studies.glob("*.yaml"))
-        raise InputError(
-            f"config: study: found {study!r}, allowed: {', '.join(names)}{near_miss(study, names)}"
-        )
-    return path, study
+    for folder in studies:
+        path = folder / f"{study}.yaml"
+        if path.is_file():
+            return path, study
+    names = sorted({file.stem for folder in studies for file in folder.glob("*.yaml")})
+    raise InputError(
+        f"config: study: found {study!r}, allowed: {', '.join(names)}{near_miss(study, names)}"
+    )
 
 
 def _validate(model: type[M], value: Mapping[str, Any], where: str) -> M:

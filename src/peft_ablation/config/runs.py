@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from peft_ablation.bases.location import SEED
@@ -46,25 +45,23 @@ class OtherRun:
         return dict(self.config.study.arms[self.run.arm].model_dump(mode="json"))
 
 
-def runs_needed(
-    config: Config, site: Mapping[str, Any], studies: str | Path
-) -> dict[RunOf, OtherRun]:
+def runs_needed(config: Config, site: Mapping[str, Any]) -> dict[RunOf, OtherRun]:
     """Return what the study's bases and arms start from, by its `RunOf`.
 
     `site` is the raw mapping of the site; another study is read with it, less the overrides.
     Raises `InputError` for a study, arm or seed that does not exist, for a start from an arm of
     another base, and for studies that start from one another in a circle.
     """
-    return _runs_needed(config, site, Path(studies), (config.name,))
+    return _runs_needed(config, site, (config.name,))
 
 
 def _runs_needed(
-    config: Config, site: Mapping[str, Any], studies: Path, chain: tuple[str, ...]
+    config: Config, site: Mapping[str, Any], chain: tuple[str, ...]
 ) -> dict[RunOf, OtherRun]:
     found: dict[RunOf, OtherRun] = {}
     for where, run in _references(config):
         own = run.study == config.site.study
-        other = config if own else _load(run, site, studies, where)
+        other = config if own else _load(run, site, where)
         if not own and other.name in chain:
             raise InputError(
                 f"{where}: found a circle: {' → '.join((*chain, other.name))}; a run cannot start "
@@ -75,7 +72,7 @@ def _runs_needed(
         if own:
             _check_circle(config, run, where)
         else:
-            _runs_needed(other, site, studies, (*chain, other.name))
+            _runs_needed(other, site, (*chain, other.name))
     for name, arm in config.study.arms.items():
         if arm.init_from is not None:
             _check_same_base(config, name, found[arm.init_from])
@@ -92,9 +89,9 @@ def _references(config: Config) -> list[tuple[str, RunOf]]:
     return [(f"study {config.name}: {key}", run) for key, run in places if run is not None]
 
 
-def _load(run: RunOf, site: Mapping[str, Any], studies: Path, where: str) -> Config:
+def _load(run: RunOf, site: Mapping[str, Any], where: str) -> Config:
     try:
-        return load_config({**site, "study": run.study, "overrides": {}}, studies)
+        return load_config({**site, "study": run.study, "overrides": {}})
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -43,7 +43,7 @@ MAX_ASPECT = 10
 
 
 class ImageError(Exception):
-    """Bytes that are no whole radiograph; `status` is `truncated` or `undecodable`."""
+    """Bytes that are no whole radiograph; `status`: `truncated`, `undecodable`, `too_large`."""
 
     def __init__(self, status: str, detail: str) -> None:
         """Keep `status`; `detail` becomes the message."""
@@ -60,7 +60,8 @@ def decode_radiograph(data: bytes, size: int, colour: bool = False) -> npt.NDArr
     that holds the brightest pixel (12-bit pixels in a 16-bit file would else be black; in colour
     Pillow keeps the upper 8 of 16 bits); floats from their minimum to their maximum.
 
-    Raises `ImageError` where the bytes are cut short or no image.
+    Raises `ImageError` where the bytes are cut short or no image, and before any pixel is decoded
+    where they claim more pixels than Pillow's `MAX_IMAGE_PIXELS`, 89 million.
     """
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
         # Entropy-coded data never holds this marker, and Pillow may pass a lost last row.
@@ -68,6 +69,7 @@ def decode_radiograph(data: bytes, size: int, colour: bool = False) -> npt.NDArr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             return _decode(data, size, colour)
     except ImageError:
         raise
@@ -82,7 +84,7 @@ def decode_radiograph(data: bytes, size: int, colour: bool = False) -> npt.NDArr
 
 
 def _decode(data: bytes, size: int, colour: bool) -> npt.NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
+    with _open(data) as image:
         width, height = image.size
         short, long = sorted((width, height))
         if long > MAX_ASPECT * short:
@@ -102,6 +104,24 @@ def _decode(data: bytes, size: int, colour: bool) -> npt.NDArray[np.uint8]:
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        width, height, limit = _refused_size(data)
+    raise ImageError("too_large", f"{width} x {height} pixels; the limit is {limit:,} in all")
+
+
+def _refused_size(data: bytes) -> tuple[int, int, int | None]:
+    """Return width, height and Pillow's limit; its own refusal tells their product only."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return (*image.size, limit)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def _eight_bit_image(image: Image.Image, colour: bool) -> Image.Image:
     """Return a loaded image of mode RGB or L."""
     if image.mode.startswith(("I", "F")):
@@ -115,16 +135,19 @@ def _eight_bit_image(image: Image.Image, colour: bool) -> Image.Image:
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    # In place: at the limit of pixels, each further float64 is 0.7 GB.
     if values.dtype.kind == "f":
-        finite = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-        low, high = float(finite.min()), float(finite.max())
-        scaled: npt.NDArray[Any] = (finite - low) * (255 / (high - low) if high > low else 0)
+        scaled = np.nan_to_num(values.astype(np.float64), copy=False, posinf=0, neginf=0)
+        low, high = float(scaled.min()), float(scaled.max())
+        scaled -= low
+        scaled *= 255 / (high - low) if high > low else 0
     else:
-        positive = np.clip(values.astype(np.int64), 0, None)
-        top = int(positive.max())
+        scaled = np.maximum(values, 0, dtype=np.float64)
+        top = int(scaled.max())
         bits = next((bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), 32)
-        scaled = positive * (255 / ((1 << bits) - 1))
-    pixels: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+        scaled *= 255 / ((1 << bits) - 1)
+    np.rint(scaled, out=scaled)
+    pixels: npt.NDArray[np.uint8] = scaled.astype(np.uint8)
     return pixels
 
 

@@ -294,11 +294,11 @@ def balance_of(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     ]
     return pl.DataFrame(
         {
-            "label": labels,
+            "label": pl.Series(labels, dtype=pl.String),
             **{f"positives_{split}": counts for split, counts in positives.items()},
             **{f"prevalence_{split}": values for split, values in prevalence.items()},
             "coefficient_of_variation": pl.Series(variation, dtype=pl.Float64),
-            "verdict": [verdict(value) for value in variation],
+            "verdict": pl.Series([verdict(value) for value in variation], dtype=pl.String),
         }
     )
 

@@ -65,7 +65,7 @@ class Method(ABC):
 
     # -- without torch ---------------------------------------------------------------------------
 
-    def check(self, architecture: Architecture | None) -> None:
+    def check(self, architecture: Architecture | None) -> None:  # noqa: B027
         """Raise `InputError` with one line where the arm cannot be had on this architecture.
 
         `architecture` is None where the base is not known before it is fetched; then the targets'

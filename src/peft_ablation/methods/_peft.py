@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from peft_ablation.artifacts import read_json, write_json
 from peft_ablation.bases.architectures import Architecture, model_architecture
@@ -34,9 +34,6 @@ _EVA_LIMIT: Final = 1000
 class PeftMethod(Method):
     """Adapters that PEFT puts on a frozen base."""
 
-    merges: ClassVar[bool] = True
-    """Whether the trained adapter can become part of the base's weights."""
-
     def __init__(self, arm: Mapping[str, Any]) -> None:
         """Bind to an arm's settings."""
         super().__init__(arm)
@@ -46,6 +43,11 @@ class PeftMethod(Method):
     @abstractmethod
     def config(self, architecture: Architecture, steps: int) -> Any:
         """Return the `PeftConfig` for a built model and a run of so many steps."""
+
+    @property
+    def merges(self) -> bool:
+        """Whether the trained adapter can become part of the base's weights."""
+        return True
 
     def also_trained(self, architecture: Architecture) -> list[str]:
         """Return modules that are trained and saved whole, beside the task's heads."""
@@ -119,7 +121,7 @@ class PeftMethod(Method):
         """Return AdaLoRA's orthogonality term, which PEFT adds to the loss of its own forward."""
         import torch
 
-        config: Any = model.peft_config[ADAPTER]  # type: ignore[union-attr, index]
+        config: Any = model.peft_config[ADAPTER]  # type: ignore[index]
         weight = getattr(config, "orth_reg_weight", 0.0)
         if not weight:
             return None
@@ -155,7 +157,7 @@ class PeftMethod(Method):
         """
         import torch
 
-        config: Any = model.peft_config[ADAPTER]  # type: ignore[union-attr, index]
+        config: Any = model.peft_config[ADAPTER]  # type: ignore[index]
         held: dict[str, Tensor] = {f"initial.{k}": v for k, v in self._initial.items()}
         allocator = _allocator(model)
         if allocator is not None:
@@ -268,10 +270,11 @@ def _parts(state: "Mapping[str, Tensor]") -> "dict[str, dict[str, Tensor]]":
 
 
 def _of_head(key: str, heads: Sequence[str]) -> bool:
-    return within(key.removeprefix("base_model.model."), heads)
+    # Adapters wrap the base in two modules, virtual tokens in one.
+    return any(within(key.removeprefix(f"base_model.{more}"), heads) for more in ("model.", ""))
 
 
-# -- initial values that take part of the base, or look at data -----------------------------------
+# -- initial values that take part of the base, or look at data ----------------------------------
 
 
 def _lora_layers(model: Any) -> list[tuple[str, Any]]:
@@ -373,7 +376,7 @@ def _exactly(names: Any) -> str:
     return "|".join(re.escape(name) for name in sorted(names))
 
 
-# -- AdaLoRA ---------------------------------------------------------------------------------------
+# -- AdaLoRA -------------------------------------------------------------------------------------
 
 
 def _allocator(model: Any) -> Any:
@@ -391,7 +394,7 @@ def _restore_allocator(model: Any, found: "Mapping[str, Mapping[str, Tensor]]") 
         model.peft_config[ADAPTER].rank_pattern = pattern
 
 
-# -- virtual tokens --------------------------------------------------------------------------------
+# -- virtual tokens ------------------------------------------------------------------------------
 
 
 def _cut_virtual_tokens(model: Any, config: Any) -> None:
@@ -409,7 +412,7 @@ def _cut_virtual_tokens(model: Any, config: Any) -> None:
     model.register_forward_hook(cut, with_kwargs=True)
 
 
-# -- files -----------------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------------
 
 
 def _sorted_lists(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,10 @@ class Ia3(PeftMethod):
         """Refuse targets that are none of the base's, and `feedforward` that are none of these."""
         for key in ("targets", "feedforward"):
             if self.arm[key] is not None:
-                check_targets(self.arm[key], architecture, method="ia3", kinds=_KINDS)
+                try:
+                    check_targets(self.arm[key], architecture, method="ia3", kinds=_KINDS)
+                except InputError as error:
+                    raise InputError(str(error).replace("targets:", f"{key}:", 1)) from None
         if architecture is None or self.arm["feedforward"] is None:
             return
         scaled = self._expression("targets", architecture)

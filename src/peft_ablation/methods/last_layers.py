@@ -2,8 +2,8 @@
 
 Lee, Tang & Lin, What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning (2019),
 https://arxiv.org/abs/1911.03090. With the layers go the normalisation that follows them directly
-(`ln_f`, `model.norm`, `vit.layernorm`). A layer is a block of the stack that leads to the output: of
-a ViT, of a ResNet's stages, of GIT's text decoder. BatchNorm keeps its running statistics.
+(`ln_f`, `model.norm`, `vit.layernorm`). A layer is a block of the stack that leads to the output:
+of a ViT, of a ResNet's stages, of GIT's text decoder. BatchNorm keeps its running statistics.
 """
 
 from collections.abc import Sequence

@@ -107,7 +107,7 @@ class Lora(PeftMethod):
 
     def config(self, architecture: Architecture, steps: int) -> Any:
         """Return the `LoraConfig` of the arm."""
-        from peft import LoraConfig
+        from peft import EvaConfig, LoraConfig
 
         expression = self._expression(architecture)
         init = self.arm["init"]
@@ -118,6 +118,7 @@ class Lora(PeftMethod):
             use_rslora=self.arm["rslora"],
             use_dora=self.arm["dora"],
             init_lora_weights=True if init == "default" else init,
+            eva_config=EvaConfig() if init == "eva" else None,
             target_modules=expression,
             fan_in_fan_out=stores_transposed(expression, architecture),
         )

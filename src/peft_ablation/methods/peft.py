@@ -8,14 +8,14 @@ work on which architecture stands in docs/methods.md, measured.
 import re
 from typing import Any, ClassVar, Final, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import ArmSettings
 from peft_ablation.methods._modules import prompt_task
 from peft_ablation.methods._peft import PeftMethod
-from peft_ablation.methods._peft_types import peft_type
+from peft_ablation.methods._peft_types import PeftTypeSource, peft_type
 from peft_ablation.methods.targets import check_targets, resolve_target
 
 _OURS: Final = {
@@ -42,7 +42,7 @@ class PeftSettings(ArmSettings):
     targets: str | None = None
     """Name of a target set (see config/README.md), or `regex:` and a full-match expression over
     module names; null: what PEFT itself takes for the base's model type, if it knows it."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     """Keys of the type's configuration class."""
 
     @model_validator(mode="after")
@@ -115,7 +115,7 @@ class Peft(PeftMethod):
         return get_peft_config(given)
 
     @property
-    def _source(self) -> Any:
+    def _source(self) -> PeftTypeSource:
         return peft_type(self.arm["type"])
 
     @property

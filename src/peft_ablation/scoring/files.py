@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,8 @@ from peft_ablation.metrics.findings import findings_details, findings_metrics
 from peft_ablation.metrics.texts import bleu_metrics, variety
 from peft_ablation.scoring.scores import Resampling, score_table
 
+DEFAULT: Final = Resampling(1000, 0.95, 7)
+
 
 def score_files(
     hypotheses: str | Path,
@@ -22,7 +24,7 @@ def score_files(
     *,
     template: str = "corrected",
     lowercase: bool = False,
-    resampling: Resampling = Resampling(1000, 0.95, 7),
+    resampling: Resampling = DEFAULT,
 ) -> dict[str, Any]:
     """Return the text scores of two UTF-8 files, one text a line.
 

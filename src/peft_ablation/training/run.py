@@ -16,6 +16,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from peft_ablation.methods import open_method
+from peft_ablation.methods.parameters import (
+    buffers,
+    count_parameters,
+    load_buffers,
+    load_trainable_state,
+    trainable_state,
+)
 from peft_ablation.tasks import open_task
 from peft_ablation.training.batches import Indices, epoch_batches
 from peft_ablation.training.checkpoint import (
@@ -29,13 +36,6 @@ from peft_ablation.training.checkpoint import (
 from peft_ablation.training.evaluation import mean_loss
 from peft_ablation.training.history import EpochRecord, Meter
 from peft_ablation.training.inputs import RunInputs
-from peft_ablation.training.model import (
-    buffers,
-    count_parameters,
-    load_buffers,
-    load_trainable_state,
-    trainable_state,
-)
 from peft_ablation.training.prefetch import prefetched
 from peft_ablation.training.processes import Processes, device_name
 from peft_ablation.training.steps import Steps

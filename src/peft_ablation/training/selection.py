@@ -181,9 +181,9 @@ def keep_base(
 
     The model folder holds no weights: the base's are used.
     """
+    from peft_ablation.methods.parameters import count_parameters
     from peft_ablation.tasks import open_task
     from peft_ablation.training.history_table import as_csv
-    from peft_ablation.training.model import count_parameters
 
     parameters = count_parameters(open_task(task, train).load_model(base))
     written = manifest({"arm": dict(arm), "seed": seed}, {"base": base})

@@ -11,6 +11,7 @@ from peft_ablation.errors import InputError
 from peft_ablation.methods import Method
 from peft_ablation.tasks import Examples, Task
 from peft_ablation.training.batches import Indices
+from peft_ablation.training.noise import noise_seed
 from peft_ablation.training.processes import Processes
 from peft_ablation.training.schedules import learning_rate_factor
 
@@ -78,8 +79,7 @@ class Steps:
     ) -> torch.Tensor:
         """Accumulate the gradient of the global batch's mean loss; return that loss."""
         processes = self.processes
-        # One stream of random numbers a step and process: resuming needs no saved RNG.
-        torch.manual_seed(((self.seed << 32) + step) * processes.count + processes.index)
+        torch.manual_seed(noise_seed(self.seed, step, processes.index, processes.count))
         weight = self.examples.weight(everyone)
         size, rows = self.micro_batch_size, _rows(batch)
         summed = torch.zeros((), device=processes.device)

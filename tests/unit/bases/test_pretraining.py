@@ -51,7 +51,7 @@ def tokenizer() -> Any:
 
 
 def test_base_loads_with_from_pretrained_and_says_its_sizes(base: Path) -> None:
-    check_base(base)
+    check_base(base, model_types=("git",), tokenizer=True)
     model = GitForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     config = model.config
@@ -104,7 +104,7 @@ def test_failure_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("peft_ablation.pretraining._write_base", fail)
+    monkeypatch.setattr("peft_ablation.bases.phantom._write_base", fail)
     with pytest.raises(OSError, match="disk full"):
         pretrain_phantom_base(tmp_path / "base", **{**TINY, "epochs": 1, "images": 32})
     assert not any(tmp_path.iterdir())

@@ -2,8 +2,13 @@
 
 import hashlib
 import io
+import resource
 import shutil
+import struct
 import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +122,15 @@ def test_sixteen_bit_png_uses_the_depth_that_its_brightest_pixel_needs():
         assert found[24, 24] == 64
 
 
+def test_floats_run_from_their_least_to_their_largest_and_negative_integers_are_black():
+    blocks = np.array([[-1, 0], [1, np.nan]], np.float32).repeat(16, 0).repeat(16, 1)
+    found = decode_radiograph(encoded(Image.fromarray(blocks), "TIFF"), 32)
+    assert found[8::16, 8::16].tolist() == [[0, 128], [255, 128]]
+    blocks = np.array([[-7, 1023], [511, 0]], np.int32).repeat(16, 0).repeat(16, 1)
+    found = decode_radiograph(encoded(Image.fromarray(blocks), "TIFF"), 32)
+    assert found[8::16, 8::16].tolist() == [[0, 255], [127, 0]]
+
+
 def test_colour_palette_transparency_and_bilevel_become_grey():
     colour = Image.new("RGB", (40, 40), (255, 0, 0))
     assert (decode_radiograph(encoded(colour, "PNG"), 32) == 76).all()  # 0.299 x 255
@@ -176,6 +190,8 @@ PNG = encoded(gradient(300, 300), "PNG")
         (JPEG[:-2], "truncated"),
         (PNG[: len(PNG) // 2], "truncated"),
         (b"<html>403</html>", "undecodable"),
+        (b"", "undecodable"),
+        (PNG[:8] + b"and then no picture", "undecodable"),
         (b"\xff\xd8\xff\xd9", "undecodable"),
         (encoded(gradient(1000, 20), "PNG"), "undecodable"),
     ],
@@ -196,7 +212,83 @@ def test_no_garbage_escapes_as_another_exception():
             try:
                 assert decode_radiograph(bytes(data), 16).shape == (16, 16)
             except ImageError as error:
-                assert error.status in {"truncated", "undecodable"}
+                assert error.status in {"truncated", "undecodable", "too_large"}
+
+
+def png(width: int, height: int, depth: int, pixels: bytes) -> bytes:
+    """A grey PNG whose compressed pixels may be anything."""
+    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def black_png(width: int, height: int, depth: int = 8) -> bytes:
+    """A whole PNG, a thousandth of its pixels long, made without ever holding them."""
+    size = height * (1 + width * depth // 8)
+    mebibytes, rest = divmod(size, 1 << 20)
+    deflate = zlib.compressobj(wbits=-15)
+    one = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    last = deflate.compress(bytes(rest)) + deflate.flush()
+    adler32_of_zeros = struct.pack(">HH", size % 65521, 1)
+    return png(width, height, depth, b"\x78\x9c" + one * mebibytes + last + adler32_of_zeros)
+
+
+@contextmanager
+def memory_for(megabytes: int) -> Iterator[None]:
+    """Let this process map so much more than it has: beyond it, allocation fails."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + megabytes * 1_000_000
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# The limit is Pillow's, 1024 x 1024 x 1024 bytes // 4 // 3; Pillow itself refuses from twice that
+# and only warns below.
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(9460, 9460), (10_000, 10_000), (30_000, 3_000), (30_000, 30_000), (2**31 - 1, 2**31 - 1)],
+)
+def test_a_header_that_claims_too_many_pixels_is_refused_by_name(width, height):
+    with pytest.raises(ImageError) as caught:
+        decode_radiograph(png(width, height, 8, b""), 32)
+    assert caught.value.status == "too_large"
+    assert str(caught.value) == f"{width} x {height} pixels; the limit is 89,478,485 in all"
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485
+
+
+def test_a_jpeg_that_claims_too_many_pixels_is_refused_by_name():
+    frame = JPEG.index(b"\xff\xc0") + 5
+    claiming = JPEG[:frame] + struct.pack(">HH", 65_000, 64_000) + JPEG[frame + 4 :]
+    with pytest.raises(ImageError, match=r"^64000 x 65000 pixels; ") as caught:
+        decode_radiograph(claiming, 32)
+    assert caught.value.status == "too_large"
+
+
+def test_pixels_up_to_the_limit_are_not_too_many():
+    with pytest.raises(ImageError) as caught:
+        decode_radiograph(png(9459, 9459, 8, b""), 32)
+    assert caught.value.status == "truncated"
+
+
+def test_a_decompression_bomb_costs_no_memory():
+    bomb = black_png(30_000, 30_000)
+    assert len(bomb) < 1_000_000
+    with memory_for(200), pytest.raises(ImageError) as caught:
+        decode_radiograph(bomb, 32)
+    assert caught.value.status == "too_large"
+
+
+def test_deep_pixels_take_no_more_than_18_bytes_each():
+    deep = black_png(4_000, 4_000, 16)
+    with memory_for(16 * 18):  # 1.6 GB at the limit, where the rule asks for 2 GB
+        assert (decode_radiograph(deep, 32) == 0).all()
 
 
 def make_tree(root: Path, count: int, suffix: str = ".jpg") -> Path:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, GitForCausalLM
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.errors import InputError
-from peft_ablation.methods.adapters import count_parameters
+from peft_ablation.methods.parameters import count_parameters
 from peft_ablation.training.checkpoint import damage
 from peft_ablation.training.chunk import mixed_precision, train_chunk
 from peft_ablation.training.history_table import MEASURED

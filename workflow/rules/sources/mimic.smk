@@ -3,7 +3,7 @@
 
 rule query_metadata:
     input:
-        **SOURCE.inputs(),
+        **SOURCE_INPUTS,
         sql=workflow.source_path("../../../resources/query_metadata.sql"),
     output:
         table=f"{RESULTS}/cohort/metadata.parquet",
@@ -85,15 +85,15 @@ rule plan_download:
     conda:
         "../../../envs/tables.yaml"
     params:
-        reports=EXAMPLES,
-        root=SOURCE.root,
+        reports=placed(EXAMPLES),
+        root=SOURCE_ROOT,
         cloud=SOURCE.cloud,
         views=list(STUDY.data.views),
         limit=STUDY.data.limit,
         quota=STUDY.sample.quota,
         size=STUDY.images.size,
-        results=RESULTS,
-        output=f"{RESULTS}/download_plan.json",
+        results=placed(RESULTS),
+        output=placed(f"{RESULTS}/download_plan.json"),
     message:
         "Planning the download"
     script:

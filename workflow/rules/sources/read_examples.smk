@@ -3,7 +3,7 @@
 
 rule read_examples:
     input:
-        **SOURCE.inputs(),
+        **SOURCE_INPUTS,
     output:
         table=EXAMPLES,
         account=f"{RESULTS}/cohort/examples.json",

@@ -131,9 +131,10 @@ def _panels(pixels: NDArray[np.uint8], labels: Sequence[str], maps: Mapping[str,
             if image == 0:
                 axes.set_title(name, fontsize=8, pad=2)
         bar = figure.colorbar(drawn, ax=list(row[1:]), pad=0.01, fraction=0.05)
-        bar.solids.set_alpha(1)
+        if bar.solids is not None:
+            bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=6, length=2)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         for axes in row:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)

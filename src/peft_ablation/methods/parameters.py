@@ -1,4 +1,4 @@
-"""A base made into an arm, and the tensors that a checkpoint keeps of it."""
+"""The tensors of a model that a checkpoint keeps, and how many parameters there are."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
