@@ -84,6 +84,7 @@ class PeftMethod(Method):
         torch.manual_seed(seed)
         with _one_line(self.arm["method"]), _quiet():
             adapted: Any = get_peft_model(model, config)
+        _refuse_left_out(adapted, config, architecture)
         if self._initial:
             config.init_lora_weights = initial
             _subtract(adapted, self._initial)
@@ -226,7 +227,9 @@ def _one_line(method: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())
+        if not isinstance(error, ValueError):
+            said = f"{type(error).__name__}: {said}"
         raise InputError(f"method {method}: PEFT refuses these settings: {said}") from error
 
 
@@ -258,6 +261,23 @@ def _save_whole(config: Any, model: "nn.Module", modules: Sequence[str]) -> None
                 + "; choose full, bitfit, last_layers or head_only"
             )
     config.modules_to_save = sorted({*(config.modules_to_save or ()), *modules})
+
+
+def _refuse_left_out(model: Any, config: Any, architecture: Architecture) -> None:
+    """Refuse targets that PEFT passes over without a word, such as convolutions of OSF."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    expression = getattr(config, "target_modules", None)
+    if not isinstance(expression, str):
+        return
+    for module in architecture.modules:
+        if re.fullmatch(expression, module.name) and not isinstance(
+            model.base_model.model.get_submodule(module.name), BaseTunerLayer
+        ):
+            raise InputError(
+                f"targets: {config.peft_type.value} leaves {module.name}, a {module.kind}, as it "
+                "is; choose other targets or another method"
+            )
 
 
 def _parts(state: "Mapping[str, Tensor]") -> "dict[str, dict[str, Tensor]]":
