@@ -102,6 +102,11 @@ class PeftMethod(Method):
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
         from safetensors.torch import load_file
 
+        if self._initial:
+            raise InputError(
+                f"init_from: init {self.arm.get('init')} takes the first adapter out of the base, "
+                "so that another run's would not fit it; set init to default"
+            )
         own = get_peft_model_state_dict(model, save_embedding_layers=False)
         saved = load_file(Path(folder, "adapter_model.safetensors"))
         copied = {key: value for key, value in saved.items() if not _of_head(key, heads)}
@@ -238,6 +243,7 @@ def _quiet() -> Iterator[None]:
     """Silence what PEFT warns of and this package has settled."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        warnings.filterwarnings("ignore", message="lora with eva initialization used with")
         warnings.filterwarnings("ignore", message="Could not find a config file in")
         yield
 
@@ -323,8 +329,9 @@ def _subtract(model: Any, initial: "Mapping[str, Tensor]") -> None:
         base = layer.get_base_layer().weight
         a, b = (initial[f"{name}.{letter}"].to(base.device) for letter in "AB")
         taken = layer.scaling[ADAPTER] * b @ a
-        # Not in place: the gradient graph and the file behind the weights are left alone.
-        base.data = base.data - (taken.T if layer.fan_in_fan_out else taken)
+        taken = taken.T if layer.fan_in_fan_out else taken
+        # Not in place: the file behind the weights is left alone.
+        base.data = (base.data.float() - taken).to(base.dtype)
 
 
 def _with_initial(model: Any, initial: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
