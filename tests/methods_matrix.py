@@ -5,25 +5,30 @@ random weights, on one thread, and writes the tables; `--only lora ViT` runs the
 these names and prints. What a cell says was seen, or is the one line that refused it.
 """
 
+import argparse
+import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from peft_ablation.artifacts import write_text
 from peft_ablation.errors import InputError
-from peft_ablation.methods import (
-    Method,
+from peft_ablation.methods import Method, method_class
+from peft_ablation.methods._peft_types import peft_types
+from peft_ablation.methods.parameters import (
     count_parameters,
     load_trainable_state,
-    method_class,
     trainable_state,
 )
 
@@ -310,6 +315,92 @@ def mean_loss(tiny: Tiny, model: nn.Module) -> float:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A method with its settings; `targets` by architecture where it takes them."""
+
+    arm: Mapping[str, Any]
+    source: str = ""
+    targets: Callable[[Tiny], str] | None = None
+
+    def arm_for(self, tiny: Tiny) -> dict[str, Any]:
+        own = dict(self.arm)
+        return own if self.targets is None else {**own, "targets": self.targets(tiny)}
+
+
+def _lora(source: str, **settings: Any) -> Row:
+    return Row({"method": "lora", **settings}, source, lambda tiny: tiny.targets)
+
+
+def method_rows() -> dict[str, Row]:
+    """Return the shipped methods by name, with what they are."""
+    return {
+        "full": Row({"method": "full", "learning_rate": 1e-3}, "Howard & Ruder 2018"),
+        "lora": _lora("Hu et al. 2021"),
+        "lora, rslora": _lora("Kalajdzievski 2023", rslora=True),
+        "lora, dora": _lora("Liu et al. 2024", dora=True),
+        "lora, loraplus 16": _lora("Hayou et al. 2024", loraplus=16, learning_rate=1e-3),
+        "lora, init gaussian": _lora("Hu et al. 2021", init="gaussian"),
+        "lora, init orthogonal": _lora("PEFT", init="orthogonal"),
+        "lora, init pissa": _lora("Meng et al. 2024", init="pissa"),
+        "lora, init pissa_niter_4": _lora("Meng et al. 2024", init="pissa_niter_4"),
+        "lora, init olora": _lora("Büyükakyüz 2024", init="olora"),
+        "lora, init eva": _lora("Paischer et al. 2024", init="eva", r=4),
+        "lora, train_norms": _lora("Hu et al. 2021", train_norms=True),
+        "adalora": Row({"method": "adalora"}, "Zhang et al. 2023", lambda tiny: tiny.targets),
+        "ia3": Row({"method": "ia3"}, "Liu et al. 2022", lambda tiny: tiny.targets),
+        "bitfit": Row({"method": "bitfit"}, "Ben Zaken et al. 2022"),
+        "last_layers": Row({"method": "last_layers", "n": 1}, "Lee et al. 2019"),
+        "head_only": Row({"method": "head_only"}, "Alain & Bengio 2016"),
+        "prompt": Row({"method": "prompt", "tokens": 4}, "Lester et al. 2021"),
+        "prefix": Row({"method": "prefix", "tokens": 4}, "Li & Liang 2021"),
+        "none": Row({"method": "none"}, ""),
+    }
+
+
+_NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "ADAPTION_PROMPT": {"adapter_len": 4, "adapter_layers": 1},
+    "C3A": {"block_size": 8},
+    "CARTRIDGE": {"num_virtual_tokens": 4},
+    "CPT": {},
+    "FOURIERFT": {"n_frequency": 100},
+    "IA3": {"feedforward_modules": []},
+    "MISS": {"r": 8},
+    "MULTITASK_PROMPT_TUNING": {"num_virtual_tokens": 4},
+    "PREFIX_TUNING": {"num_virtual_tokens": 4},
+    "PROMPT_TUNING": {"num_virtual_tokens": 4},
+    "PSOFT": {"r": 8},
+    "P_TUNING": {"num_virtual_tokens": 4},
+    "ROAD": {"group_size": 8},
+    "SHADOW": {"auxiliary_loss_weight": 0},
+    "SHIRA": {"r": 4},
+    "TRAINABLE_TOKENS": {"token_indices": [5, 6, 7]},
+    "VBLORA": {"vector_length": 8, "num_vectors": 16},
+    "WAVEFT": {"n_frequency": 100},
+}
+"""Settings of PEFT's types without a default, or whose default is too large for tiny models."""
+_OTHER_TARGETS: Mapping[str, str | None] = {
+    "ADAPTION_PROMPT": None,
+    "LN_TUNING": r"regex:.*(norm|LayerNorm|ln_\w+|normalization|layrnorm|layernorm(_\w+)?)",
+    "SHADOW": None,
+    "TRAINABLE_TOKENS": r"regex:.*(embed_tokens|wte|word_embeddings)",
+}
+"""Targets of types that do not go to linear layers; None: PEFT's own."""
+
+
+def peft_rows() -> dict[str, Row]:
+    """Return PEFT's types, each with as few settings as tiny models let it have."""
+    rows = {}
+    for name, own in peft_types().items():
+        arm = {"method": "peft", "type": name, "settings": dict(_NEEDED.get(name, {}))}
+        fixed = _OTHER_TARGETS.get(name, "")
+        targets: Callable[[Tiny], str] | None = None
+        if "target_modules" in own.settings and fixed is not None:
+            targets = (lambda tiny, fixed=fixed: fixed) if fixed else lambda tiny: tiny.targets
+        rows[name] = Row(arm, targets=targets)
+    return rows
+
+
+@dataclass(frozen=True)
 class Cell:
     """What was seen of a method on an architecture."""
 
@@ -340,9 +431,10 @@ def cell(tiny: Tiny, arm: Mapping[str, Any], work: Path) -> Cell:
         return _life(tiny, arm, base, folder)
     except InputError as error:
         return Cell(refused=str(error))
+    except ValidationError as error:
+        return Cell(refused=error.errors()[0]["msg"].removeprefix("Value error, "))
     except Exception as error:
-        if "-v" in sys.argv:
-            traceback.print_exc()
+        traceback.print_exc()
         return Cell(failed=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
 
 
@@ -466,3 +558,131 @@ def _own_forward(tiny: Tiny, model: Any, trained: Tensor) -> bool:
     if not hasattr(model, "get_base_model"):
         return True
     return torch.equal(outputs(tiny, model.get_base_model()), trained)
+
+
+# -- the tables ----------------------------------------------------------------------------------
+
+
+def table(rows: Mapping[str, Row], work: Path, only: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the lines of a table of methods by architecture, then what its marks mean."""
+    notes: dict[str, None] = {}
+    architectures = [name for name in TINY if not only or name in only or not {*TINY} & {*only}]
+    yield f"| method | {' | '.join(architectures)} | merged | checkpoint also holds | source |"
+    yield f"|---|{'---|' * len(architectures)}---|---|---|"
+    for name, row in rows.items():
+        if only and name not in only and {*only} - {*TINY}:
+            continue
+        cells = {}
+        for each in architectures:
+            (work / each).mkdir(exist_ok=True)
+            cells[each] = cell(TINY[each], row.arm_for(TINY[each]), work / each)
+            print(f"{name}: {each}: {cells[each]}", file=sys.stderr)
+        told = [_told(each, notes) for each in cells.values()]
+        lived = [each for each in cells.values() if each.refused is None and each.failed is None]
+        merged = [each.merged for each in lived if each.merged is not None]
+        holds = sorted({what for each in lived for what in each.holds if what != "buffers"})
+        yield (
+            f"| {name} | {' | '.join(told)} | {f'{max(merged):.0e}' if merged else 'no'} | "
+            f"{', '.join(f'`{what}.`' for what in holds)} | {row.source} |"
+        )
+    yield ""
+    for index, note in enumerate(notes, 1):
+        yield f"{index}. {note}"
+
+
+def _told(seen: Cell, notes: dict[str, None]) -> str:
+    why = seen.refused or seen.failed
+    if why is None:
+        return f"{seen.trainable:,}"
+    why = _without_sizes(why)
+    notes.setdefault(why)
+    return f"{'–' if seen.refused else '✗'} ({list(notes).index(why) + 1})"
+
+
+def _without_sizes(line: str) -> str:
+    """Return a refusal without what stands in brackets, so that those of two sizes are one."""
+    return re.sub(r" ?\((?:[^()]|\([^()]*\))*\)", "", line).replace("|", "\\|")
+
+
+INTRODUCTION = """# Methods
+
+Written by `tests/methods_matrix.py`, which ran every cell on tiny models with random weights (32
+wide, two layers; one thread of a CPU; transformers {transformers}, PEFT {peft}, torch {torch}).
+A number is the count of trained parameters, heads included, and says that all of this was seen:
+
+- ten steps lower the loss, and nothing moves that is not to be trained;
+- killed after five or eight steps and resumed from its checkpoint, a run ends with the same bytes:
+  parameters, buffers, optimizer, and the method's own state;
+- what `save` writes is loaded by transformers and PEFT alone, on the plain base, with the same
+  outputs (to 1e-5; also for PiSSA and OLoRA, which are saved as plain LoRA of twice the rank);
+- `load` gives the same outputs, merged into the base where the column `merged` has a number: the
+  largest difference of logits.
+
+`–` is refused with one line, `✗` was built and did not hold; the number behind leads to the reason
+below. A checkpoint always holds the trainable parameters, all buffers (BatchNorm's statistics) and
+the optimizer; the column says what the method adds. A frozen base keeps BatchNorm in evaluation
+mode.
+
+## Shipped methods
+
+Targets: the set `attention`, for ResNet `all` (convolutions). Definition, keys and paper stand in
+each module of `peft_ablation/methods/`.
+
+"""
+BETWEEN = """
+## Any type of PEFT (`method: peft`, `type: …`)
+
+With default settings, but for those without a default or too large for tiny models:
+{needed}.
+
+A type that is not merged is kept beside the base when it predicts. Virtual tokens (CARTRIDGE,
+PREFIX_TUNING, PROMPT_TUNING, P_TUNING, `prompt`, `prefix`) work in the forward of the wrapped model
+alone: a task that calls the base's modules by itself cannot have them.
+
+"""
+
+
+def page(work: Path) -> str:
+    """Run everything and return docs/methods.md."""
+    import peft
+    import transformers
+
+    versions = {
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+        "torch": torch.__version__.partition("+")[0],
+    }
+    needed = "; ".join(
+        f"{name} {', '.join(f'`{key}: {value}`' for key, value in given.items())}"
+        for name, given in _NEEDED.items()
+        if given
+    )
+    lines = [
+        INTRODUCTION.format(**versions) + "\n".join(table(method_rows(), work)),
+        BETWEEN.format(needed=needed) + "\n".join(table(peft_rows(), work)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the page, or print some rows and columns."""
+    import transformers
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("page", nargs="?", help="file to write, such as docs/methods.md")
+    parser.add_argument("--only", nargs="+", default=[], help="rows and columns to print")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as work:
+        if given.page and not given.only:
+            write_text(given.page, page(Path(work)))
+        else:
+            every = {**method_rows(), **peft_rows()}
+            print("\n".join(table(every, Path(work), given.only)))
+
+
+if __name__ == "__main__":
+    main()

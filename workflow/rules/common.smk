@@ -16,7 +16,7 @@ def validated(site):
     """Return the validated config and the runs it starts from, or end with one line."""
     try:
         found = load_config(site)
-        return found, runs_needed(found, site)
+        return found, runs_needed(found)
     except InputError as error:
         sys.exit(f"peft-ablation: {error}")
 
@@ -116,7 +116,7 @@ def base_of(wildcards):
 
 def reads_features(arm):
     """Tell whether an arm reads the output of its base's frozen part from a cache."""
-    architecture = CONFIG.architecture(arm)
+    architecture = CONFIG.architecture(arm, fetched=False)
     return (
         STUDY.train.cache_frozen_features
         and bool(TASK.frozen_part)

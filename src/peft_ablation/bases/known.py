@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from peft_ablation.tasks import Task
 
 
-def architecture_of(base: "Base", task: "type[Task]", folder: str) -> Architecture | None:
+def architecture_of(
+    base: "Base", task: "type[Task]", folder: str | None = None
+) -> Architecture | None:
     """Return the architecture that `task` makes of a base, None where it cannot be known yet.
 
-    `folder` is where the base will lie; its config.json counts once it is there. Raises
-    `InputError` where the base is known to be of a class that the task has not.
+    `folder` is where the base will lie; its config.json counts once it is there. Without it the
+    answer is the same before and after a base is fetched, so that the DAG can be made from it.
+    Raises `InputError` where the base is known to be of a class that the task has not.
     """
     config = _config(base, folder)
     kind = config.get("model_type", base.model_type)
@@ -31,7 +34,7 @@ def architecture_of(base: "Base", task: "type[Task]", folder: str) -> Architectu
     return architecture(task.architectures[kind], config) if task.architectures else None
 
 
-def _config(base: "Base", folder: str) -> dict[str, Any]:
+def _config(base: "Base", folder: str | None) -> dict[str, Any]:
     """Return what config.json says, or will say; empty where nothing is known."""
     if base.kind == "phantom":
         sizes = base.pretraining

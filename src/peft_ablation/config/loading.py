@@ -7,6 +7,7 @@ people, `peft_ablation.config.schemas` writes JSON schemas for editors.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,7 @@ from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of
 from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import expanded_sweeps
+from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
@@ -57,6 +59,8 @@ class Config(Section):
     study: Study
     name: str
     """Name of the study; with `.smoke` where its smoke settings are run."""
+    chain: tuple[str, ...] = ()
+    """Studies that are being read because they start from runs of this one."""
 
     @property
     def results(self) -> str:
@@ -87,9 +91,37 @@ class Config(Section):
             prompt=getattr(self.study.task, "prompt", ""),
         )
 
-    def architecture(self, arm: str) -> Architecture | None:
-        """Return the architecture of an arm's base, None where it cannot be known yet."""
-        return architecture_of(self.study.base_of(arm), self.task, self.place(arm).folder)
+    def architecture(self, arm: str, *, fetched: bool = True) -> Architecture | None:
+        """Return the architecture of an arm's base, None where it cannot be known yet.
+
+        Without `fetched`, what a fetched base says of itself is left aside: the answer does not
+        change when it arrives.
+        """
+        base = self.study.base_of(arm)
+        if base.run is None:
+            folder = self.place(arm).folder if fetched else None
+            return architecture_of(base, self.task, folder)
+        other = self.config_of(base.run)
+        if base.run.arm not in other.study.arms:
+            return None
+        return other.architecture(base.run.arm, fetched=fetched)
+
+    def config_of(self, run: RunOf) -> "Config":
+        """Return the config of the study of another run, or this one.
+
+        It has this site, less the overrides. Raises `InputError` for studies that start from one
+        another in a circle.
+        """
+        if run.study == self.site.study:
+            return self
+        chain = (*self.chain, self.site.study)
+        if run.study in chain:
+            raise InputError(
+                f"base.run: found a circle: {' → '.join((*chain, run.study))}; a run cannot start "
+                "from its own result"
+            )
+        site = self.site.model_copy(update={"study": run.study, "overrides": {}})
+        return _load_other(site.model_dump_json(), chain)
 
     @property
     def reference(self) -> str | None:
@@ -101,9 +133,13 @@ class Config(Section):
 
 
 def load_config(
-    site: Mapping[str, Any], studies: Sequence[str | Path] = (OWN_STUDIES, STUDIES)
+    site: Mapping[str, Any],
+    studies: Sequence[str | Path] = (OWN_STUDIES, STUDIES),
+    chain: tuple[str, ...] = (),
 ) -> Config:
     """Validate the site mapping and the study it names, a file in the first of `studies` with it.
+
+    `chain` are the studies that start from runs of this one.
 
     Raises `InputError` with one line that names the key, what was found and what is allowed.
     """
@@ -128,10 +164,16 @@ def load_config(
     except InputError as error:
         raise InputError(f"{where}: data.source: {error}") from None
     study = _validate(model, raw, where)
-    config = Config(site=parsed_site, study=study, name=name)
+    config = Config(site=parsed_site, study=study, name=name, chain=chain)
     config.source.check()
     _check(config, where)
     return config
+
+
+@cache
+def _load_other(site: str, chain: tuple[str, ...]) -> Config:
+    """Load another study; each is asked for once an arm."""
+    return load_config(json.loads(site), chain=chain)
 
 
 def read_study(
@@ -222,6 +264,8 @@ def _check(config: Config, where: str) -> None:
             f"{where}: split.unit: found {study.split.unit!r}, allowed with this source: "
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
+    for name in study.arms:
+        _check_circle(config, name, where)
     bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
     for key, base in bases.items():
         if base.kind == "fetched":
@@ -232,7 +276,11 @@ def _check(config: Config, where: str) -> None:
     for name in study.arms:
         method = config.method(name)
         try:
-            method.check(config.architecture(name))
+            architecture = config.architecture(name)
+        except InputError as error:
+            raise InputError(f"{where}: arms.{name}: {error}") from None
+        try:
+            method.check(architecture)
             if method.wraps_forward and config.task.own_forward:
                 raise InputError(
                     f"method: {study.arms[name].method} wraps the whole forward pass, which task "
@@ -240,6 +288,25 @@ def _check(config: Config, where: str) -> None:
                 )
         except InputError as error:
             raise InputError(f"{where}: arms.{name}.{error}") from None
+
+
+def _check_circle(config: Config, name: str, where: str) -> None:
+    """Refuse arms of one study that start from one another in a circle."""
+    seen = [name]
+    while True:
+        arm = config.study.arms.get(seen[-1])
+        if arm is None:
+            return
+        nexts = (arm.init_from, config.study.base_of(seen[-1]).run)
+        onward = [run.arm for run in nexts if run and run.study == config.site.study]
+        if not onward:
+            return
+        if onward[0] in seen:
+            raise InputError(
+                f"{where}: arms.{name}: found a circle: {' → '.join((*seen, onward[0]))}; an arm "
+                "cannot start from its own result"
+            )
+        seen.append(onward[0])
 
 
 def _study_file(study: str, studies: Sequence[Path]) -> tuple[Path, str]:

@@ -1,12 +1,11 @@
 """Runs of studies that a study starts from: found, checked, and free of circles."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from peft_ablation.bases.location import SEED
 from peft_ablation.config.base import RunOf
-from peft_ablation.config.loading import Config, load_config
+from peft_ablation.config.loading import Config
 from peft_ablation.errors import InputError, near_miss
 
 
@@ -45,34 +44,22 @@ class OtherRun:
         return dict(self.config.study.arms[self.run.arm].model_dump(mode="json"))
 
 
-def runs_needed(config: Config, site: Mapping[str, Any]) -> dict[RunOf, OtherRun]:
+def runs_needed(config: Config) -> dict[RunOf, OtherRun]:
     """Return what the study's bases and arms start from, by its `RunOf`.
 
-    `site` is the raw mapping of the site; another study is read with it, less the overrides.
     Raises `InputError` for a study, arm or seed that does not exist, for a start from an arm of
     another base, and for studies that start from one another in a circle.
     """
-    return _runs_needed(config, site, (config.name,))
-
-
-def _runs_needed(
-    config: Config, site: Mapping[str, Any], chain: tuple[str, ...]
-) -> dict[RunOf, OtherRun]:
     found: dict[RunOf, OtherRun] = {}
     for where, run in _references(config):
-        own = run.study == config.site.study
-        other = config if own else _load(run, site, where)
-        if not own and other.name in chain:
-            raise InputError(
-                f"{where}: found a circle: {' → '.join((*chain, other.name))}; a run cannot start "
-                "from its own result"
-            )
+        try:
+            other = config.config_of(run)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
         _check(other, run, where)
         found[run] = OtherRun(other, run)
-        if own:
-            _check_circle(config, run, where)
-        else:
-            _runs_needed(other, site, (*chain, other.name))
+        if other is not config:
+            runs_needed(other)
     for name, arm in config.study.arms.items():
         if arm.init_from is not None:
             _check_same_base(config, name, found[arm.init_from])
@@ -89,13 +76,6 @@ def _references(config: Config) -> list[tuple[str, RunOf]]:
     return [(f"study {config.name}: {key}", run) for key, run in places if run is not None]
 
 
-def _load(run: RunOf, site: Mapping[str, Any], where: str) -> Config:
-    try:
-        return load_config({**site, "study": run.study, "overrides": {}})
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-
-
 def _check(other: Config, run: RunOf, where: str) -> None:
     arms = list(other.study.arms)
     if run.arm not in arms:
@@ -109,22 +89,6 @@ def _check(other: Config, run: RunOf, where: str) -> None:
             f"{where}: study {other.name} has no seed {run.seed}, allowed: "
             f"{', '.join(map(str, seeds))}"
         )
-
-
-def _check_circle(config: Config, run: RunOf, where: str) -> None:
-    """Refuse arms of one study that start from one another in a circle."""
-    seen: list[str] = []
-    arm: str | None = run.arm
-    while arm is not None:
-        if arm in seen:
-            raise InputError(
-                f"{where}: found a circle: {' → '.join((*seen, arm))}; an arm cannot start from "
-                "its own result"
-            )
-        seen.append(arm)
-        nexts = (config.study.arms[arm].init_from, config.study.base_of(arm).run)
-        onward = [n for n in nexts if n is not None and n.study == config.site.study]
-        arm = onward[0].arm if onward else None
 
 
 def _check_same_base(config: Config, name: str, start: OtherRun) -> None:

@@ -84,6 +84,7 @@ class PeftMethod(Method):
         torch.manual_seed(seed)
         with _one_line(self.arm["method"]), _quiet():
             adapted: Any = get_peft_model(model, config)
+        _refuse_left_out(adapted, config, architecture)
         if self._initial:
             config.init_lora_weights = initial
             _subtract(adapted, self._initial)
@@ -101,6 +102,11 @@ class PeftMethod(Method):
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
         from safetensors.torch import load_file
 
+        if self._initial:
+            raise InputError(
+                f"init_from: init {self.arm.get('init')} takes the first adapter out of the base, "
+                "so that another run's would not fit it; set init to default"
+            )
         own = get_peft_model_state_dict(model, save_embedding_layers=False)
         saved = load_file(Path(folder, "adapter_model.safetensors"))
         copied = {key: value for key, value in saved.items() if not _of_head(key, heads)}
@@ -226,7 +232,9 @@ def _one_line(method: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())
+        if not isinstance(error, ValueError):
+            said = f"{type(error).__name__}: {said}"
         raise InputError(f"method {method}: PEFT refuses these settings: {said}") from error
 
 
@@ -235,6 +243,7 @@ def _quiet() -> Iterator[None]:
     """Silence what PEFT warns of and this package has settled."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        warnings.filterwarnings("ignore", message="lora with eva initialization used with")
         warnings.filterwarnings("ignore", message="Could not find a config file in")
         yield
 
@@ -258,6 +267,23 @@ def _save_whole(config: Any, model: "nn.Module", modules: Sequence[str]) -> None
                 + "; choose full, bitfit, last_layers or head_only"
             )
     config.modules_to_save = sorted({*(config.modules_to_save or ()), *modules})
+
+
+def _refuse_left_out(model: Any, config: Any, architecture: Architecture) -> None:
+    """Refuse targets that PEFT passes over without a word, such as convolutions of OSF."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    expression = getattr(config, "target_modules", None)
+    if not isinstance(expression, str):
+        return
+    for module in architecture.modules:
+        if re.fullmatch(expression, module.name) and not isinstance(
+            model.base_model.model.get_submodule(module.name), BaseTunerLayer
+        ):
+            raise InputError(
+                f"targets: {config.peft_type.value} leaves {module.name}, a {module.kind}, as it "
+                "is; choose other targets or another method"
+            )
 
 
 def _parts(state: "Mapping[str, Tensor]") -> "dict[str, dict[str, Tensor]]":
@@ -303,8 +329,9 @@ def _subtract(model: Any, initial: "Mapping[str, Tensor]") -> None:
         base = layer.get_base_layer().weight
         a, b = (initial[f"{name}.{letter}"].to(base.device) for letter in "AB")
         taken = layer.scaling[ADAPTER] * b @ a
-        # Not in place: the gradient graph and the file behind the weights are left alone.
-        base.data = base.data - (taken.T if layer.fan_in_fan_out else taken)
+        taken = taken.T if layer.fan_in_fan_out else taken
+        # Not in place: the file behind the weights is left alone.
+        base.data = (base.data.float() - taken).to(base.dtype)
 
 
 def _with_initial(model: Any, initial: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

@@ -1,4 +1,8 @@
-"""What methods with virtual tokens share: they live in the forward of the wrapped model alone."""
+"""What methods with virtual tokens share: they live in the forward of the wrapped model alone.
+
+PEFT drops `position_ids` with prompts, so a model with learnt positions (GPT-2) needs texts padded
+on the right; prefixes raise under gradient checkpointing.
+"""
 
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.methods._modules import prompt_task

@@ -6,6 +6,7 @@ work on which architecture stands in docs/methods.md, measured.
 """
 
 import re
+from collections.abc import Collection
 from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
@@ -30,6 +31,23 @@ _OURS: Final = {
     "peft_version": "it is the installed one",
 }
 """Fields of PEFT's configurations that are not the arm's to set."""
+_UNFIT: Final = {
+    "CPT": "its loss is PEFT's own, and saving it moves its weights",
+    "MULTITASK_PROMPT_TUNING": "it needs a task's number with every batch",
+    "POLY": "it needs a task's number with every batch",
+    "XLORA": "it mixes adapters that other runs have trained",
+}
+"""Types that a run of one task from one base cannot have."""
+_MERGE: Final = frozenset({
+    "ADALORA", "ADAMSS", "BOFT", "C3A", "DEFT", "DELORA", "FROD", "GLORA", "GRALORA", "HIRA",
+    "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT", "OSF", "PEANUT", "PSOFT",
+    "PVERA", "RANDLORA", "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "UNILORA", "VBLORA", "VERA",
+    "WAVEFT",
+})  # fmt: skip
+"""Types whose merging into the base was seen to keep the outputs to 1e-5 on every architecture."""
+_KINDS: Final = {"OFT": ("Linear",)}
+"""Kinds of types that PEFT 0.21 gets wrong on others, where it has no word to say: OFT on a
+convolution begins with another function than the base's."""
 _NEED_DATA: Final = ("corda", "lora_ga", "loftq")
 """Values of `init_lora_weights` that need a pass over data or a quantiser before step 1."""
 
@@ -51,6 +69,8 @@ class PeftSettings(ArmSettings):
             known = peft_type(self.type)
         except InputError as error:
             raise ValueError(str(error)) from None
+        if known.name in _UNFIT:
+            raise ValueError(f"type: {known.name} cannot be had, {_UNFIT[known.name]}")
         allowed = sorted(known.settings - _OURS.keys())
         for key in self.settings:
             if key in _OURS:
@@ -62,6 +82,15 @@ class PeftSettings(ArmSettings):
                 )
         if self.targets is not None and "target_modules" not in known.settings:
             raise ValueError(f"targets: type {known.name} takes none; leave it out")
+            if key.endswith("_config"):
+                raise ValueError(f"settings.{key}: it is prepared by code of its own; not offered")
+        if self.settings.get("use_asa"):
+            raise ValueError("settings.use_asa: its state is in no checkpoint; not offered")
+        if known.name == "SHADOW" and self.settings.get("auxiliary_loss_weight") != 0:
+            raise ValueError(
+                "settings.auxiliary_loss_weight: expected 0, as PEFT adds that loss to its own "
+                "alone, which no task uses"
+            )
         init = str(self.settings.get("init_lora_weights", "")).lower()
         if init in _NEED_DATA:
             raise ValueError(
@@ -82,6 +111,11 @@ class Peft(PeftMethod):
         return self._source.virtual_tokens
 
     @property
+    def merges(self) -> bool:
+        """Whether merging this type was seen to keep the outputs."""
+        return self._source.name in _MERGE
+
+    @property
     def rank(self) -> int | None:
         """The setting `r`, where the arm sets it."""
         r = self.arm["settings"].get("r")
@@ -92,7 +126,7 @@ class Peft(PeftMethod):
         if architecture is not None and self._source.virtual_tokens:
             prompt_task(architecture)
         if self.arm["targets"] is not None:
-            kinds = {module.kind for module in architecture.modules} if architecture else ()
+            kinds = self._kinds(architecture) if architecture else ()
             check_targets(self.arm["targets"], architecture, method=self._name, kinds=kinds)
 
     def changes(self, module: str, architecture: Architecture) -> bool:
@@ -125,8 +159,12 @@ class Peft(PeftMethod):
     def _expression(self, architecture: Architecture) -> str | None:
         if self.arm["targets"] is None:
             return None
-        kinds = {module.kind for module in architecture.modules}
+        kinds = self._kinds(architecture)
         return resolve_target(self.arm["targets"], architecture, method=self._name, kinds=kinds)
+
+    def _kinds(self, architecture: Architecture) -> Collection[str]:
+        every = {module.kind for module in architecture.modules}
+        return _KINDS.get(self._source.name, every)
 
 
 METHOD = Peft
