@@ -5,6 +5,7 @@ protocol, modelled in `peft_ablation.config.study`. `config/README.md` explains 
 people, `peft_ablation.config.schemas` writes JSON schemas for editors.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache

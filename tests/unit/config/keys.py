@@ -1,10 +1,10 @@
 """Every key that a person can write in a site or a study, and how a table of keys says it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -22,7 +22,7 @@ KINDS: dict[str, tuple[str, str, type[BaseModel]]] = {
     "method": ("METHOD", "arms.<name>.", ArmSettings),
 }
 """What has settings of its own: attribute of its module, its section, settings that all have."""
-ELSEWHERE = ("arms.<name>.base", "arms.<name>.init_from")
+ELSEWHERE = {"arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`"}
 """Keys whose own keys are those of another section."""
 
 
@@ -45,8 +45,11 @@ class Key:
     def row(self) -> str:
         """A row of a table of keys: key, default, meaning, allowed."""
         meaning = " ".join((self.field.description or "").split()).replace("|", r"\|")
-        default = self.default if self.default == "required" else f"`{self.default}`"
-        return f"| `{self.name}` | {default} | {meaning} | {allowed(self.field)} |"
+        shown = self.default.strip('"')
+        default = shown if shown == "required" else f"`{shown}`"
+        elsewhere = ELSEWHERE.get(self.name)
+        told = f"keys of {elsewhere}, `null`" if elsewhere else allowed(self.field)
+        return f"| `{self.name}` | {default} | {meaning} | {told} |"
 
 
 def site_keys() -> list[Key]:
@@ -113,29 +116,36 @@ def parts(annotation: Any) -> Iterator[Any]:
 
 def allowed(field: FieldInfo) -> str:
     """What a field may hold, for people."""
-    bounds = [
-        f"{sign} {getattr(bound, attribute)}"
-        for bound in field.metadata
+    return said(field.annotation, bounds_of(field.metadata))
+
+
+def bounds_of(metadata: Iterable[Any]) -> str:
+    """Bounds of a number, such as `≥ 0, < 2³²`."""
+    flat = [part for one in metadata for part in getattr(one, "metadata", [one])]
+    return ", ".join(
+        f"{sign} {getattr(bound, attribute)}".replace(str(2**32), "2³²")
+        for bound in flat
         for attribute, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
-        if hasattr(bound, attribute)
-    ]
-    return said(field.annotation, ", ".join(bounds))
+        if getattr(bound, attribute, None) is not None
+    )
+
+
+WORDS = {bool: "`true`, `false`", int: "integer", float: "number", str: "text"}
 
 
 def said(annotation: Any, bounds: str = "") -> str:
     """A type in words."""
     origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return said(inside[0], bounds or bounds_of(inside[1:]))
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inside)
     if origin in (Union, UnionType):
-        return ", ".join(
-            "`null`" if part is type(None) else said(part, bounds) for part in inside
-        )
+        return ", ".join("`null`" if part is type(None) else said(part, bounds) for part in inside)
     if origin is tuple:
-        return f"list of {said(inside[0])}"
+        word, *rest = said(inside[0]).split(" ", 1)
+        return " ".join([f"list of {word}{'s' * (word[0] != '`')}", *rest])
     if origin is dict:
-        return f"keys and values, each {said(inside[1])}" if inside[1] is not Any else "keys"
-    if hasattr(annotation, "__metadata__"):
-        return said(inside[0])
-    words = {bool: "`true`, `false`", int: "integer", float: "number", str: "text"}
-    return " ".join(filter(None, (words.get(annotation, "any"), bounds)))
+        value = "" if inside[1] is Any else f", each {said(inside[1])}"
+        return f"keys and values{value}"
+    return " ".join(filter(None, (WORDS.get(annotation, "any"), bounds)))
