@@ -10,14 +10,13 @@ from peft_ablation.errors import InputError
 MOST_ARMS: Final = 200
 
 
-def expanded_sweeps(arms: Mapping[str, Any], most: int | None = None) -> dict[str, Any]:
+def expanded_sweeps(arms: Mapping[str, Any], most: int = MOST_ARMS) -> dict[str, Any]:
     """Return the arms, each with `sweep: {key: [values]}` replaced by one arm a combination.
 
     An arm of a sweep is named after it, `lora` with r 4 and learning_rate 1e-3 `lora_r4_learning_
     rate1e3`. Raises `InputError` for a sweep that is no mapping of lists, and for more arms than
     `most`: ten thousand may be a slip.
     """
-    most = MOST_ARMS if most is None else int(most)
     result: dict[str, Any] = {}
     sizes = {name: _size(name, arm) for name, arm in arms.items()}
     total = sum(sizes.values())

@@ -19,7 +19,7 @@ from peft_ablation.bases.architectures import Architecture
 from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of
 from peft_ablation.bases.location import Place, place_of
-from peft_ablation.config.arms import expanded_sweeps
+from peft_ablation.config.arms import MOST_ARMS, expanded_sweeps
 from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import Site
@@ -155,7 +155,7 @@ def load_config(
     raw = _filled(merged(raw, _written_out(parsed_site.overrides, where)))
     if isinstance(raw.get("arms"), Mapping):
         try:
-            raw["arms"] = expanded_sweeps(raw["arms"], most=raw.get("max_arms"))
+            raw["arms"] = expanded_sweeps(raw["arms"], most=_most_arms(raw.get("max_arms")))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
     data = raw.get("data")
@@ -254,6 +254,14 @@ def _filled(raw: dict[str, Any]) -> dict[str, Any]:
         return {**raw, "task": task}  # the models say what is wrong
     defaults = {key: value for key, value in told.items() if key in known}
     return {**raw, "task": {**defaults, **task}, "data": {"source": "tree", **data}}
+
+
+def _most_arms(value: Any) -> int:
+    """Return `max_arms`; where it is no such number, the default, until the models say so."""
+    try:
+        return int(value) if int(value) > 0 else MOST_ARMS
+    except (TypeError, ValueError):
+        return MOST_ARMS
 
 
 def _check(config: Config, where: str) -> None:

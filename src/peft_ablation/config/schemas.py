@@ -64,6 +64,7 @@ def study_schema() -> dict[str, Any]:
         parts |= {key: (section, section()) for key, section in sections.items()}
     schema = _model("Study", Study, **parts).model_json_schema()
     schema["properties"]["smoke"]["anyOf"][0] = {"$ref": "#"}
+    schema["properties"]["arms"]["additionalProperties"] = False
     for part in (schema, *schema["$defs"].values()):
         part.pop("required", None)
         part["properties"] = {key: _or_null(value) for key, value in part["properties"].items()}

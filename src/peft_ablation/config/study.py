@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from peft_ablation.config.arms import MOST_ARMS
 from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.section import Name, Section, Seed, Share
 from peft_ablation.errors import InputError
@@ -189,7 +190,7 @@ class Study(Section):
     train: Train = Train()
     arms: dict[Name, AnyArm] = Field(min_length=1)
     """The arms by name; each becomes the rules `train_<name>`."""
-    max_arms: int = Field(200, ge=1)
+    max_arms: int = Field(MOST_ARMS, ge=1)
     """A sweep that makes more arms than this is refused, as it may be a slip."""
     reference: Name | None = None
     """Arm that the others are compared with; null: the first that trains every weight."""
