@@ -24,14 +24,13 @@ from torch.nn import functional
 
 from peft_ablation.artifacts import write_text
 from peft_ablation.errors import InputError
-from peft_ablation.methods import (
-    Method,
+from peft_ablation.methods import Method, method_class
+from peft_ablation.methods._peft_types import peft_types
+from peft_ablation.methods.parameters import (
     count_parameters,
     load_trainable_state,
-    method_class,
     trainable_state,
 )
-from peft_ablation.methods._peft_types import peft_types
 
 STEPS = 10
 VOCABULARY, LABELS, ROWS, LENGTH, SIDE = 64, 3, 8, 12, 32

@@ -10,6 +10,6 @@ with job(snakemake.log[0]):
         snakemake.params.id,
         snakemake.params.revision,
         snakemake.output.model,
-        model_types=("git",),
-        tokenizer=True,
+        model_types=snakemake.params.model_types,
+        tokenizer=snakemake.params.tokenizer,
     )

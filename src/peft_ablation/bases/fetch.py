@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from peft_ablation.artifacts import read_json, sha256_file, sha256_json, whole_folder, write_json
-from peft_ablation.errors import InputError
+from peft_ablation.errors import InputError, near_miss
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ FILES: Final = (
 )
 """All that is taken from a hub repository or a folder."""
 
+KEYWORDS: Final = ("phantom", "random")
+"""Ids of bases that are made here instead of fetched."""
+
+_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 TOKENIZERS: Final = ("tokenizer.json", "vocab.txt", "vocab.json")
 """Files of which a tokenizer has at least one."""
 
@@ -46,6 +50,29 @@ _PIN: Final = (
     "pin a commit that has model.safetensors, from the page Files and versions of the model, "
     "or convert the weights and give the local folder"
 )
+
+
+def check_base_id(identity: str, revision: str | None) -> None:
+    """Raise `InputError` unless an id can mean a base: it asks the disk, but not the hub.
+
+    A keyword is made here; a folder must be there; `owner/name` that is no folder is a hub id and
+    needs a revision. All else can only be a folder: `./x`, `/x`, `../x`, `x/y/z`, a single word.
+    """
+    path = Path(identity)
+    if identity in KEYWORDS or path.is_dir():
+        return
+    if _HUB_ID.fullmatch(identity) and not path.exists():
+        if revision is None:
+            raise InputError(
+                f"base.revision: missing: no folder {identity}, and a hub id needs its commit; pin "
+                "it, from the page Files and versions of the model"
+            )
+        return
+    found = "a file, expected a folder" if path.exists() else "no such folder"
+    raise InputError(
+        f"base.id: {identity!r} is {found}; expected {', '.join(KEYWORDS)}, a folder that holds "
+        f"config.json, or a hub id such as microsoft/git-base{near_miss(identity, KEYWORDS)}"
+    )
 
 
 def base_folder(bases: str, base: Mapping[str, Any], prompt: str = "") -> str:
@@ -99,6 +126,7 @@ def fetch_base(
     the SHA-256 of each file. Raises `InputError` for an id that is neither, a hub that cannot be
     reached, and a base that `check_base` refuses; nothing is left then.
     """
+    check_base_id(identity, revision)
     with whole_folder(output) as folder:
         local = Path(identity)
         if local.is_dir():
@@ -107,17 +135,13 @@ def fetch_base(
             for path in sorted(local.iterdir()):
                 if path.is_file() and _wanted(path.name):
                     shutil.copyfile(path, folder / path.name)
-        elif re.fullmatch(r"[\w.-]+/[\w.-]+", identity) and revision:
+        else:
+            assert revision is not None
             commit = _download(identity, revision, folder)
             name = f"{identity} at {revision}"
             check_base(folder, name, model_types=model_types, tokenizer=tokenizer)
             if commit != revision:
                 log.warning("base.revision: %s may move; pin %s", revision, commit)
-        else:
-            raise InputError(
-                f"base.id: {identity!r} is no folder and no hub id with a revision; expected "
-                "phantom, a folder that holds config.json, or an id such as microsoft/git-base"
-            )
         sums = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         sums.pop("base.json", None)
         record = {"id": identity, "revision": revision, "commit": commit, "sha256": sums}

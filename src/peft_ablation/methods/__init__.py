@@ -9,11 +9,12 @@ matched when the DAG is built.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
 from peft_ablation.bases.architectures import Architecture
+from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.errors import InputError
 from peft_ablation.plugins import plugin
@@ -34,18 +35,10 @@ class ArmSettings(Section):
     """What is trained: a module of `peft_ablation.methods`, or the dotted name of one's own."""
     learning_rate: float = Field(gt=0)
     """Peak learning rate."""
-
-
-class ParameterCount(NamedTuple):
-    """Parameters of a model, adapters included."""
-
-    trainable: int
-    total: int
-
-    @property
-    def percent(self) -> float:
-        """Trainable share in percent."""
-        return 100 * self.trainable / self.total
+    base: Base | None = None
+    """What this arm starts from, where it is not the study's `base`."""
+    init_from: RunOf | None = None
+    """A run whose trained weights (an adapter's, say) this arm starts from; new heads stay new."""
 
 
 class Method(ABC):
@@ -62,6 +55,9 @@ class Method(ABC):
     """False: the base is scored as it is, without a training job."""
     freezes_base: ClassVar[bool] = True
     """Whether the base's own weights stay. Then BatchNorm keeps its statistics, too."""
+
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Packages whose release is part of the result: a checkpoint of another is not continued."""
 
     def __init__(self, arm: Mapping[str, Any]) -> None:
         """Bind to an arm's settings."""
@@ -88,6 +84,24 @@ class Method(ABC):
         the engine must refuse the two together.
         """
         return False
+
+    def leaves_alone(
+        self, architecture: Architecture | None, prefixes: Sequence[str], heads: Sequence[str]
+    ) -> bool:
+        """Tell whether training changes no module whose name begins with one of `prefixes`.
+
+        `*` stands for all modules but the heads. False where the architecture is not known.
+        """
+        if not self.trains:
+            return True
+        if architecture is None:
+            return False
+        names = [module.name for module in architecture.modules]
+        if "*" in prefixes:
+            watched = [n for n in names if not any(f"{n}.".startswith(f"{h}.") for h in heads)]
+        else:
+            watched = [name for name in names if name.startswith(tuple(prefixes))]
+        return not any(self.changes(name, architecture) for name in watched)
 
     @property
     def rank(self) -> int | None:
@@ -186,36 +200,3 @@ def method_class(name: str) -> type[Method]:
 def open_method(arm: Mapping[str, Any]) -> Method:
     """Return the method of an arm (plain values), bound to its settings."""
     return method_class(arm["method"])(arm)
-
-
-def count_parameters(model: "nn.Module") -> ParameterCount:
-    """Count parameters; works on the meta device, where no weight is allocated."""
-    parameters = list(model.parameters())
-    return ParameterCount(
-        sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
-    )
-
-
-def trainable_state(model: "nn.Module") -> "dict[str, Tensor]":
-    """Return the trainable parameters by name, detached, on the CPU."""
-    return {
-        name: parameter.detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
-
-
-def load_trainable_state(model: "nn.Module", state: "Mapping[str, Tensor]") -> None:
-    """Copy `state` into the trainable parameters; raises `InputError` if names differ."""
-    import torch
-
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if parameters.keys() != state.keys():
-        odd = sorted(parameters.keys() ^ state.keys())
-        raise InputError(
-            f"checkpoint: weights do not fit the arm: {len(odd)} names differ, first {odd[0]!r}; "
-            "it belongs to another arm or base"
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(state[name])

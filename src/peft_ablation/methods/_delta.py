@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 from peft_ablation.artifacts import write_json
 from peft_ablation.bases.architectures import Architecture, model_architecture
 from peft_ablation.errors import InputError
-from peft_ablation.methods import Method, trainable_state
+from peft_ablation.methods import Method
 from peft_ablation.methods._modules import within
+from peft_ablation.methods.parameters import trainable_state
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

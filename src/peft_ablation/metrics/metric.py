@@ -43,6 +43,8 @@ class Metric:
     value: Callable[[Array], Array]
     """Sums (…, len(statistics.columns)) → (…); NaN where undefined."""
     higher_is_better: bool = True
+    unit: str = "0 to 1"
+    """Range or unit, as an axis says it."""
     digits: int = 3
     """Decimals in tables."""
     compared: bool = True
@@ -59,6 +61,7 @@ class Metric:
             "title": self.title,
             "definition": self.definition,
             "higher_is_better": self.higher_is_better,
+            "unit": self.unit,
             "digits": self.digits,
             "compared": self.compared,
         }

@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from peft_ablation.config.section import Section
-from peft_ablation.metrics.metric import Metric
 from peft_ablation.plugins import plugin
 
 if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-Indices = NDArray[np.int64]
+    from peft_ablation.data.examples import Indices
+    from peft_ablation.metrics.metric import Metric
+
+ASSETS = ("images", "features")
+"""What examples may be made of besides a split's table: the index of the image cache, and the
+cached features of a frozen part."""
 
 
 class TaskSettings(Section):
@@ -41,16 +44,16 @@ class Examples(Protocol):
         """`example_id` of each example."""
 
     @property
-    def lengths(self) -> Indices:
+    def lengths(self) -> "Indices":
         """Length of each example (tokens, say): batches hold examples of similar length."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
 
-    def weight(self, indices: Indices) -> int:
+    def weight(self, indices: "Indices") -> int:
         """Return what the summed loss of these examples is divided by (tokens, or examples)."""
 
-    def batch(self, indices: Indices) -> "dict[str, Tensor]":
+    def batch(self, indices: "Indices") -> "dict[str, Tensor]":
         """Return tensors on the CPU whose first axis is the examples; safe in another thread."""
 
 
@@ -75,15 +78,26 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A further number of `Task.details` that the comparison shows: its mean over seeds."""
+
+    name: str
+    title: str
+    digits: int = 0
+    scale: float = 1
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure of a task's own, drawn by `draw` of a torch-free module or of one with torch."""
 
     title: str
     """In the report page."""
     caption: str
-    """One to four plain sentences."""
+    """Path of its caption for the report page, from `workflow/rules`."""
     draw: str
-    """`module:function`; called with `draw(runs, study, outputs)`, see `peft_ablation.figures`."""
+    """`module:function`, called with `peft_ablation.figures.for_task.FigureInputs` and outputs."""
     public_only: bool = False
     """Shows examples themselves: drawn for studies with `data.public: true` alone."""
     needs_model: bool = False
@@ -96,6 +110,8 @@ class Task(ABC):
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     columns: ClassVar[tuple[str, ...]]
     """Columns of the examples table that it reads besides `example_id`, `group` and `split`."""
+    truth: ClassVar[tuple[str, ...]] = ()
+    """Columns of the predictions that are known, not predicted: what baselines are scored by."""
     images: ClassVar[bool] = False
     """Whether examples have an image, and so the image cache is made."""
     architectures: ClassVar[Mapping[str, str]] = {}
@@ -109,30 +125,45 @@ class Task(ABC):
     """Modules made anew for the task, which every method that trains must train and save."""
     example: ClassVar[str] = "example"
     """What a row is called on pages, in the singular."""
-    headline: ClassVar[str]
+    own_forward: ClassVar[bool] = False
+    """Whether the loss runs parts of the model itself. A method that wraps the whole forward pass
+    (prompts, prefixes) would be ignored without a word, so it is refused."""
+    headline: str
     """Name of the metric that figures over cost, rank or rate show."""
-    claims: ClassVar[tuple[Claim, ...]] = ()
+    extras: ClassVar[tuple[Extra, ...]] = ()
+    """Numbers of `details` that stand in the comparison."""
+    claims: tuple[Claim, ...] = ()
     """What an honest arm must beat."""
-    floor: ClassVar[str | None] = None
+    floor: str | None = None
     """Baseline to which the headline should fall when inputs are shuffled; None: to 0."""
     figures: ClassVar[Mapping[str, Figure]] = {}
 
-    def __init__(self, settings: Mapping[str, Any], train: pl.DataFrame) -> None:
+    def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the fields of `Settings` and to the table of the training split."""
         self.settings, self.train = settings, train
 
     # -- without torch ---------------------------------------------------------------------------
 
+    @classmethod
+    def changes_inputs(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether training changes inputs at random, so that nothing of them can be cached."""
+        return False
+
+    @classmethod
+    def reads_features(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether prediction, too, can read the frozen part from its cache."""
+        return True
+
     @property
     @abstractmethod
-    def metrics(self) -> tuple[Metric, ...]:
+    def metrics(self) -> "tuple[Metric, ...]":
         """The metrics, each a function of sums of prediction columns."""
 
     @abstractmethod
     def baselines(self) -> Mapping[str, Baseline]:
         """Return what must be beaten, made from the training split alone, by name."""
 
-    def details(self, predictions: pl.DataFrame) -> dict[str, Any]:
+    def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return more about predictions for scores.json, such as scores by class."""
         return {}
 
@@ -181,17 +212,21 @@ class Task(ABC):
 class Predictor(Protocol):
     """Predicts for batches of examples, without gradients."""
 
-    def truth(self, examples: Examples) -> Mapping[str, Sequence[Any]]:
+    def truth(self, examples: Any) -> Mapping[str, Any]:
         """Return the columns that are known of all examples, such as `reference`."""
 
-    def __call__(self, examples: Examples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+    def __call__(self, examples: Any, indices: "Indices") -> Mapping[str, Sequence[Any]]:
         """Return the prediction columns of these examples, one value each."""
 
 
 class FrozenPart(Protocol):
     """What a frozen part of a base makes of the cached inputs."""
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> "Tensor":
+    @property
+    def dtype(self) -> "type[np.floating[Any]]":
+        """Type that features are stored in."""
+
+    def __call__(self, pixels: "NDArray[np.uint8]") -> "Tensor":
         """Return features (N, …) of pixels (N, H, W) or (N, H, W, 3), on any device."""
 
 
@@ -202,4 +237,6 @@ def task_class(name: str) -> type[Task]:
 
 def open_task(settings: Mapping[str, Any], train: str | Path) -> Task:
     """Return the task of a study's `task:` section (plain values), bound to its training split."""
+    import polars as pl
+
     return task_class(settings["name"])(settings, pl.read_parquet(train))

@@ -9,8 +9,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.numpy import save_file
 
 from peft_ablation.artifacts import read_json, sha256_file
-from peft_ablation.bases.fetch import base_folder, fetch_base
-from peft_ablation.config.study import Base, Pretraining
+from peft_ablation.bases.fetch import base_folder, check_base_id, fetch_base
+from peft_ablation.config.base import Base, Pretraining
 from peft_ablation.errors import InputError
 
 
@@ -46,6 +46,40 @@ def test_phantom_base_is_named_by_all_that_makes_it() -> None:
 def test_hub_base_is_named_by_id_and_revision() -> None:
     base = fields(id="microsoft/git-base", revision="0123abc")
     assert base_folder("bases", base, "p") == "bases/microsoft--git-base@0123abc"
+
+
+@pytest.mark.parametrize("identity", ["./x", "x", "../x", "x/y/z", "/no/x", "x/", "~/x", ".x/y"])
+def test_an_id_that_can_only_be_a_folder_must_be_one(
+    identity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    # With a revision too: it is no hub id.
+    with pytest.raises(InputError, match=r"^base\.id: '.*' is no such folder; expected phantom, "):
+        check_base_id(identity, "0123abc")
+    if not identity.startswith("/"):
+        Path(identity).mkdir(parents=True)
+        check_base_id(identity, None)
+
+
+def test_owner_and_name_is_a_hub_id_with_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_base_id("microsoft/git-base", "0123abc")
+    with pytest.raises(InputError, match=r"^base\.revision: missing: no folder microsoft/git-base"):
+        check_base_id("microsoft/git-base", None)
+    Path("microsoft").mkdir()
+    Path("microsoft", "git-base").touch()
+    with pytest.raises(InputError, match="is a file, expected a folder"):
+        check_base_id("microsoft/git-base", "0123abc")
+
+
+def test_a_base_that_is_made_here_needs_no_folder() -> None:
+    check_base_id("phantom", None)
+    with pytest.raises(InputError, match="did you mean 'phantom'"):
+        check_base_id("phantm", None)
 
 
 def test_local_base_changes_its_name_with_its_weights(local: Path) -> None:
@@ -112,7 +146,7 @@ def test_base_without_tokenizer_and_of_any_type_is_taken_where_neither_is_asked_
 
 
 def test_id_that_is_neither_folder_nor_pinned_hub_id_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder and no hub id with a revision"):
+    with pytest.raises(InputError, match="is no such folder"):
         fetch("no/such/folder", None, tmp_path / "b")
 
 

@@ -34,7 +34,8 @@ from torch import nn
 
 from peft_ablation.bases.architectures import architecture, model_architecture
 from peft_ablation.errors import InputError
-from peft_ablation.methods import count_parameters, method_class, trainable_state
+from peft_ablation.methods import method_class
+from peft_ablation.methods.parameters import count_parameters, trainable_state
 from peft_ablation.plugins import built_in
 
 Arm = dict[str, Any]
