@@ -14,7 +14,7 @@ from peft_ablation.errors import InputError, near_miss
 
 def plugin(package: str, name: str, attribute: str) -> object:
     """Return `attribute` of the module `name`; raises `InputError` where there is none."""
-    module = _module(package, name)
+    module = _module(package, name, attribute)
     try:
         return getattr(module, attribute)
     except AttributeError:
@@ -23,20 +23,23 @@ def plugin(package: str, name: str, attribute: str) -> object:
         ) from None
 
 
-def built_in(package: str) -> list[str]:
-    """Return the names of the modules of `package`."""
+def built_in(package: str, attribute: str) -> list[str]:
+    """Return the names of the modules of `package` that define `attribute`."""
     path = import_module(package).__path__
-    return sorted(module.name for module in iter_modules(path) if not module.name.startswith("_"))
+    names = (module.name for module in iter_modules(path) if not module.name.startswith("_"))
+    return sorted(name for name in names if hasattr(import_module(f"{package}.{name}"), attribute))
 
 
-def _module(package: str, name: str) -> ModuleType:
+def _module(package: str, name: str, attribute: str) -> ModuleType:
     target = name if "." in name else f"{package}.{name}"
     try:
         return import_module(target)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{target}.".startswith(f"{error.name}."):
             raise
-    allowed = built_in(package)
+    except TypeError:
+        pass  # a name that begins with a dot
+    allowed = built_in(package, attribute)
     raise InputError(
         f"found {name!r}, allowed: {', '.join(allowed)}, or the dotted name of a module on "
         f"PYTHONPATH{near_miss(name, allowed)}"

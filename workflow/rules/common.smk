@@ -101,6 +101,11 @@ def arm_protocol(arm):
     return {key: value for key, value in values.items() if key not in ("base", "init_from")}
 
 
+def task_protocol():
+    """Return the settings of the task that training reads; a change of them trains again."""
+    return {k: v for k, v in settings(STUDY.task).items() if k not in TASK.not_training}
+
+
 def protocol(train):
     """Return the settings that decide what training computes; a change of them trains again."""
     return {key: value for key, value in settings(train).items() if key not in NOT_PROTOCOL}
@@ -179,6 +184,7 @@ config = {
     **config,
     "conduct": {
         "train": settings(STUDY.train, *NOT_PROTOCOL),
+        "task": {key: settings(STUDY.task)[key] for key in TASK.not_training},
         "eval_batch_size": STUDY.train.eval_batch_size or STUDY.train.batch_size,
         "tensorboard": CONFIG.site.tensorboard,
     },

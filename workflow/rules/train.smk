@@ -34,7 +34,7 @@ for base_folder in sorted({BASES[arm] for arm in STUDY.arms if reads_features(ar
             mem_mb=16000,
             runtime=120,
         params:
-            task=settings(STUDY.task),
+            task=task_protocol(),
             train=settings(STUDY.train, "precision", "threads"),
         message:
             "Caching the output of the base's frozen part"
@@ -70,7 +70,7 @@ for arm_name in TRAINED:
             **gpu_job(gpu=STUDY.train.num_processes, gpu_model="a100", mem_mb=32000, runtime=720),
             attempt=lambda wildcards, attempt: attempt,
         params:
-            task=settings(STUDY.task),
+            task=task_protocol(),
             arm_name=arm_name,
             arm=arm_protocol(arm_name),
             train=protocol(STUDY.train),
@@ -138,7 +138,7 @@ if UNTRAINED:
             mem_mb=16000,
             runtime=30,
         params:
-            task=settings(STUDY.task),
+            task=task_protocol(),
             arm=lambda wildcards: arm_protocol(wildcards.arm),
         message:
             "Taking the base as {wildcards.arm}, seed {wildcards.seed}"

@@ -3,7 +3,7 @@ from peft_ablation.training.features import cache_frozen_features
 
 with job(snakemake.log[0]):
     cache_frozen_features(
-        task=snakemake.params.task,
+        task={**snakemake.params.task, **snakemake.config["conduct"]["task"]},
         base=snakemake.input.base,
         train=snakemake.input.train,
         images=snakemake.input.images,

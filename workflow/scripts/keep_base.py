@@ -3,7 +3,7 @@ from peft_ablation.training.selection import keep_base
 
 with job(snakemake.log[0]):
     keep_base(
-        task=snakemake.params.task,
+        task={**snakemake.params.task, **snakemake.config["conduct"]["task"]},
         train=snakemake.input.train,
         base=snakemake.input.base,
         arm_name=snakemake.wildcards.arm,

@@ -7,7 +7,7 @@ with job(snakemake.log[0], snakemake.resources.attempt):
     conduct = snakemake.config["conduct"]
     train_chunk(
         RunInputs(
-            task=snakemake.params.task,
+            task={**snakemake.params.task, **conduct["task"]},
             arm=snakemake.params.arm,
             settings={**snakemake.params.train, **conduct["train"]},
             seed=int(snakemake.wildcards.seed),

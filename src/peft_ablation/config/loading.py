@@ -2,7 +2,7 @@
 
 The site (`config/config.yaml`) says where things are; a study (`config/studies/*.yaml`) is the
 protocol, modelled in `peft_ablation.config.study`. `config/README.md` explains every key for
-people, `workflow/schemas/` holds the JSON schemas written by `python -m peft_ablation.config`.
+people, `peft_ablation.config.schemas` writes JSON schemas for editors.
 """
 
 import json
@@ -23,7 +23,7 @@ from peft_ablation.config.arms import expanded_sweeps
 from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import Site
-from peft_ablation.config.study import Study, study_model
+from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
 from peft_ablation.sources import Source, source_class
@@ -37,7 +37,7 @@ OWN_STUDIES: Final = Path("config", "studies")
 
 M = TypeVar("M", bound=BaseModel)
 
-MOVED = {
+MOVED: Final = {
     "train.prompt": "task.prompt",
     "train.max_tokens": "task.max_tokens",
     "train.too_long": "task.too_long",
@@ -48,6 +48,9 @@ MOVED = {
     "score.shuffle_images": "score.shuffle_inputs",
 }
 """Keys of study files before tasks had settings of their own, and where they stand now."""
+
+NAMED: Final = {"task": "name", "data": "source"}
+"""Sections that may be written as a name alone, and the key that it is."""
 
 
 class Config(Section):
@@ -148,9 +151,8 @@ def load_config(
         if smoke is None:
             raise InputError(f"config: smoke: study {name} has no smoke settings; leave smoke out")
         raw, name = merged(raw, smoke), f"{name}.smoke"
-    raw = merged(raw, parsed_site.overrides)
-    raw = _filled(_moved(raw))
     where = f"study {name}"
+    raw = _filled(merged(raw, _written_out(parsed_site.overrides, where)))
     if isinstance(raw.get("arms"), Mapping):
         try:
             raw["arms"] = expanded_sweeps(raw["arms"], most=raw.get("max_arms"))
@@ -158,7 +160,11 @@ def load_config(
             raise InputError(f"{where}: {error}") from None
     data = raw.get("data")
     source = data.get("source", "tree") if isinstance(data, Mapping) else "tree"
-    study = _validate(study_model(str(source)), raw, where)
+    try:
+        model = study_model(str(source))
+    except InputError as error:
+        raise InputError(f"{where}: data.source: {error}") from None
+    study = _validate(model, raw, where)
     config = Config(site=parsed_site, study=study, name=name, chain=chain)
     config.source.check()
     _check(config, where)
@@ -185,6 +191,7 @@ def read_study(
         raise InputError(f"study {path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise InputError(f"study {path}: found {type(raw).__name__}, expected keys and values")
+    raw = _written_out(raw, f"study {name}")
     parent = raw.pop("extends", None)
     if parent is not None:
         # A study of one's own may extend one that lies beside it.
@@ -210,26 +217,33 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _moved(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the study with keys of earlier releases where they stand now."""
-    result = {k: dict(v) if isinstance(v, Mapping) else v for k, v in raw.items()}
+def _written_out(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what is merged, a file or overrides, with each key where it stands now.
+
+    A name that stands for a section (`task: captioning`) becomes that section, so that merging
+    meets mappings. Raises `InputError` where a key is set in its former and in its present place.
+    """
+    result = {key: dict(v) if isinstance(v, Mapping) else v for key, v in layer.items()}
+    for section, key in NAMED.items():
+        if isinstance(result.get(section), str):
+            result[section] = {key: result[section]}
     for old, new in MOVED.items():
-        section, key = old.split(".")
-        if isinstance(result.get(section), dict) and key in result[section]:
-            value = result[section].pop(key)
-            into, name = new.split(".")
-            target = result.setdefault(into, {})
-            if isinstance(target, str):
-                target = result[into] = {"name": target}
-            target.setdefault(name, value)
-    return result
+        (section, key), (into, name) = old.split("."), new.split(".")
+        if not isinstance(result.get(section), dict) or key not in result[section]:
+            continue
+        target = result.setdefault(into, {})
+        if not isinstance(target, dict):
+            continue  # the models say what is wrong
+        if name in target:
+            raise InputError(f"{where}: {old} is called {new} now, and both are set: keep {new}")
+        target[name] = result[section].pop(key)
+    smoke = result.get("smoke")
+    return result if not isinstance(smoke, dict) else result | {"smoke": _written_out(smoke, where)}
 
 
 def _filled(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the study with what its source means for its task."""
-    task, data = raw.get("task", "captioning"), raw.get("data", {})
-    if isinstance(task, str):
-        task = {"name": task}
+    task, data = raw.get("task", {}), raw.get("data", {})
     if not isinstance(task, Mapping) or not isinstance(data, Mapping):
         return raw
     task = {"name": "captioning", **task}
@@ -332,6 +346,8 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] == "value_error":
         prefix = f"{key}: " if key else ""
         return f"{prefix}{first['ctx']['error']}{more}"
+    if first["type"] == UNKNOWN_NAME:
+        return f"{key}: {first['msg']}{more}"
     return f"{key}: found {first['input']!r}, {_expected(first['msg'])}{more}"
 
 
@@ -350,16 +366,3 @@ def _expected(message: str) -> str:
     ):
         message = re.sub(pattern, words, message)
     return message
-
-
-def write_schemas(folder: str | Path) -> list[Path]:
-    """Write the JSON schemas of site and study into `folder` and return their paths."""
-    written = []
-    for name, model in (("config", Site), ("study", study_model("mimic"))):
-        path = Path(folder) / f"{name}.schema.json"
-        path.write_text(
-            json.dumps(model.model_json_schema(), indent=2, sort_keys=True) + "\n",
-            encoding="utf-8",
-        )
-        written.append(path)
-    return written

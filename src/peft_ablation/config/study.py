@@ -5,9 +5,17 @@ class that their name leads to.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, Field, PlainValidator, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.section import Name, Section, Seed, Share
@@ -15,6 +23,9 @@ from peft_ablation.errors import InputError
 from peft_ablation.methods import ArmSettings, method_class
 from peft_ablation.sources import DataSettings, source_class
 from peft_ablation.tasks import TaskSettings, task_class
+
+UNKNOWN_NAME: Final = "unknown_name"
+"""Type of the validation error for a name that leads to no task, method or source."""
 
 
 def _read_by(key: str, class_of: Callable[[str], Any]) -> Callable[[Any], Any]:
@@ -26,16 +37,25 @@ def _read_by(key: str, class_of: Callable[[str], Any]) -> Callable[[Any], Any]:
         if isinstance(value, str):
             value = {key: value}
         if not isinstance(value, Mapping):
-            raise ValueError(f"found {value!r}, expected keys and values")
-        if not isinstance(value.get(key), str):
-            raise ValueError(f"{key} is missing")
+            raise _wrong("dict_type", (), value)
+        if key not in value:
+            raise _wrong("missing", (key,), dict(value))
+        if not isinstance(value[key], str):
+            raise _wrong("string_type", (key,), value[key])
         try:
             settings = class_of(value[key]).Settings
         except InputError as error:
-            raise ValueError(f"{key}: {error}") from None
+            told = PydanticCustomError(UNKNOWN_NAME, "{told}", {"told": str(error)})
+            raise _wrong(told, (key,), value[key]) from None
         return settings.model_validate(dict(value))
 
     return read
+
+
+def _wrong(kind: str | PydanticCustomError, place: tuple[str, ...], value: Any) -> ValidationError:
+    return ValidationError.from_exception_data(
+        "", [InitErrorDetails(type=kind, loc=place, input=value)]
+    )
 
 
 AnyTask = Annotated[TaskSettings, PlainValidator(_read_by("name", task_class))]
@@ -210,10 +230,10 @@ class Study(Section):
 
 
 def study_model(source: str) -> type[Study]:
-    """Return `Study` with the further sections that a source reads."""
-    try:
-        sections = source_class(source).sections
-    except InputError:
-        return Study  # reading `data` says what is wrong
+    """Return `Study` with the further sections that a source reads.
+
+    Raises `InputError` for an unknown source.
+    """
+    sections = source_class(source).sections
     fields: dict[str, Any] = {name: (section, section()) for name, section in sections.items()}
     return create_model("Study", __base__=Study, **fields)

@@ -116,6 +116,8 @@ class Task(ABC):
     """Whether examples have an image, and so the image cache is made."""
     architectures: ClassVar[Mapping[str, str]] = {}
     """`model_type` of a base's config.json → class that `load_model` makes; empty: any base."""
+    not_training: ClassVar[tuple[str, ...]] = ()
+    """Settings that training does not read: a change of one trains nothing again."""
     tokenizer: ClassVar[bool] = False
     """Whether a base must come with a tokenizer."""
     frozen_part: ClassVar[tuple[str, ...]] = ()

@@ -9,6 +9,7 @@ from peft_ablation.artifacts import sha256_file, sha256_json
 from peft_ablation.data.images import files_of
 from peft_ablation.methods import open_method
 from peft_ablation.provenance import releases
+from peft_ablation.tasks import task_class
 from peft_ablation.training.checkpoint import NOT_PROTOCOL, PROTOCOL_VERSION, Fingerprint
 
 
@@ -38,9 +39,10 @@ class RunInputs:
     def fingerprint(self) -> Fingerprint:
         """Return everything that the result depends on, by name; files by their SHA-256."""
         images = self.assets.get("images")
+        beside = task_class(self.task["name"]).not_training
         return {
             "protocol": PROTOCOL_VERSION,
-            "task": dict(self.task),
+            "task": {key: value for key, value in self.task.items() if key not in beside},
             "arm": dict(self.arm),
             "train": {k: v for k, v in self.settings.items() if k not in NOT_PROTOCOL},
             "seed": self.seed,

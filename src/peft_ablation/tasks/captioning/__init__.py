@@ -46,6 +46,7 @@ class Captioning(Task):
     truth = ("reference", "tokens")
     images = True
     architectures: ClassVar[Mapping[str, str]] = {"git": "GitForCausalLM"}
+    not_training = ("max_new_tokens", "num_beams", "findings")
     tokenizer = True
     own_forward = True
     frozen_part = ("git.image_encoder.", "git.visual_projection.")
