@@ -1,12 +1,12 @@
 """The tensors of a model that a checkpoint keeps, and how many parameters there are."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft_ablation.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class ParameterCount(NamedTuple):
@@ -21,7 +21,7 @@ class ParameterCount(NamedTuple):
         return 100 * self.trainable / self.total
 
 
-def count_parameters(model: nn.Module) -> ParameterCount:
+def count_parameters(model: "nn.Module") -> ParameterCount:
     """Count parameters; works on the meta device, where no weight is allocated."""
     parameters = list(model.parameters())
     return ParameterCount(
@@ -29,7 +29,7 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     )
 
 
-def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
+def trainable_state(model: "nn.Module") -> "dict[str, Tensor]":
     """Return the trainable parameters by name, detached, on the CPU."""
     return {
         name: parameter.detach().cpu().contiguous()
@@ -38,7 +38,7 @@ def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+def buffers(model: "nn.Module") -> "dict[str, Tensor]":
     """Return the persistent buffers by name, on the CPU: BatchNorm's move though frozen."""
     names = set(model.state_dict())
     return {
@@ -48,10 +48,10 @@ def buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def load_tensors(
-    into: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], what: str
-) -> None:
+def load_tensors(into: "Mapping[str, Tensor]", state: "Mapping[str, Tensor]", what: str) -> None:
     """Copy `state` into tensors of the same names; raises `InputError` if names differ."""
+    import torch
+
     if into.keys() != state.keys():
         odd = sorted(into.keys() ^ state.keys())
         raise InputError(
@@ -68,13 +68,13 @@ def load_tensors(
             tensor.copy_(state[name])
 
 
-def load_trainable_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def load_trainable_state(model: "nn.Module", state: "Mapping[str, Tensor]") -> None:
     """Copy `state` into the trainable parameters; raises `InputError` if they do not fit."""
     parameters: dict[str, Any] = {n: p for n, p in model.named_parameters() if p.requires_grad}
     load_tensors(parameters, state, "weights")
 
 
-def load_buffers(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def load_buffers(model: "nn.Module", state: "Mapping[str, Tensor]") -> None:
     """Copy `state` into the persistent buffers; raises `InputError` if they do not fit."""
     names = set(model.state_dict())
     found = {name: buffer for name, buffer in model.named_buffers() if name in names}
