@@ -13,12 +13,11 @@ PACKAGES = {"tasks": "TASK", "methods": "METHOD", "sources": "SOURCE"}
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_module_that_the_dag_is_built_from_imports_torch_or_tables(package: str) -> None:
-    names = built_in(f"peft_ablation.{package}")
-    named = {name for name in names if _has(package, name)}
+    named = built_in(f"peft_ablation.{package}", PACKAGES[package])
     assert len(named) >= 2
     program = (
         "import sys\nfrom importlib import import_module\n"
-        f"for name in {sorted(named)!r}:\n"
+        f"for name in {named!r}:\n"
         f"    import_module('peft_ablation.{package}.' + name)\n"
         "    heavy = {'torch', 'transformers', 'peft', 'polars', 'numpy'} & set(sys.modules)\n"
         "    assert not heavy, (name, heavy)\n"
@@ -27,12 +26,10 @@ def test_no_module_that_the_dag_is_built_from_imports_torch_or_tables(package: s
     assert done.returncode == 0, done.stderr
 
 
-def _has(package: str, name: str) -> bool:
-    try:
-        plugin(f"peft_ablation.{package}", name, PACKAGES[package])
-    except InputError:
-        return False
-    return True
+def test_a_module_that_defines_none_is_not_offered() -> None:
+    assert "targets" not in built_in("peft_ablation.methods", "METHOD")
+    with pytest.raises(InputError, match="found 'targets', a module without METHOD"):
+        plugin("peft_ablation.methods", "targets", "METHOD")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

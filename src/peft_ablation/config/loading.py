@@ -118,8 +118,8 @@ class Config(Section):
         chain = (*self.chain, self.site.study)
         if run.study in chain:
             raise InputError(
-                f"base.run: found a circle: {' → '.join((*chain, run.study))}; a run cannot start "
-                "from its own result"
+                f"found a circle: {' → '.join((*chain, run.study))}; a run cannot start from its "
+                "own result"
             )
         site = self.site.model_copy(update={"study": run.study, "overrides": {}})
         return _load_other(site.model_dump_json(), chain)
@@ -274,14 +274,19 @@ def _check(config: Config, where: str) -> None:
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
     for name in study.arms:
-        _check_circle(config, name, where)
+        _check_circle(config, (name,), where)
     bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
     for key, base in bases.items():
-        if base.kind == "fetched":
-            try:
+        try:
+            if base.kind == "fetched":
                 check_base_id(base.id, base.revision)
-            except InputError as error:
-                raise InputError(f"{where}: {key}{error}") from None
+        except InputError as error:
+            raise InputError(f"{where}: {key}{error}") from None
+        try:
+            if base.run is not None:
+                config.config_of(base.run)
+        except InputError as error:
+            raise InputError(f"{where}: {key}base.run: {error}") from None
     for name in study.arms:
         method = config.method(name)
         try:
@@ -299,23 +304,21 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}.{error}") from None
 
 
-def _check_circle(config: Config, name: str, where: str) -> None:
-    """Refuse arms of one study that start from one another in a circle."""
-    seen = [name]
-    while True:
-        arm = config.study.arms.get(seen[-1])
-        if arm is None:
-            return
-        nexts = (arm.init_from, config.study.base_of(seen[-1]).run)
-        onward = [run.arm for run in nexts if run and run.study == config.site.study]
-        if not onward:
-            return
-        if onward[0] in seen:
+def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:
+    """Refuse arms of one study that start from one another; `path` are arms, each from the next."""
+    arm = config.study.arms.get(path[-1])
+    if arm is None:
+        return  # said where runs are looked up
+    for run in (arm.init_from, config.study.base_of(path[-1]).run):
+        if run is None or run.study != config.site.study:
+            continue
+        onward = (*path, run.arm)
+        if run.arm in path:
             raise InputError(
-                f"{where}: arms.{name}: found a circle: {' → '.join((*seen, onward[0]))}; an arm "
-                "cannot start from its own result"
+                f"{where}: arms.{path[0]}: found a circle: {' → '.join(onward)}; an arm cannot "
+                "start from its own result"
             )
-        seen.append(onward[0])
+        _check_circle(config, onward, where)
 
 
 def _study_file(study: str, studies: Sequence[Path]) -> tuple[Path, str]:

@@ -211,7 +211,9 @@ def test_a_sweep_is_an_arm_of_each_combination_named_after_it() -> None:
 
 
 def test_arms_of_a_sweep_are_arms_of_the_study(studies: Studies) -> None:
-    studies.write("swept", extends="whole", arms={"low": {"sweep": {"targets": ["text", "vision"]}}})
+    studies.write(
+        "swept", extends="whole", arms={"low": {"sweep": {"targets": ["text", "vision"]}}}
+    )
     study = studies.load("swept").study
     assert list(study.arms) == ["fft", "low_targetstext", "low_targetsvision"]
     assert study.arms["low_targetsvision"].model_dump()["targets"] == "vision"
