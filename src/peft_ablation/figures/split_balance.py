@@ -19,7 +19,6 @@ from peft_ablation.figures.style import (
     rows_of_names,
     write_figure,
 )
-from peft_ablation.sources.mimic.labels import display_name
 
 NAMES: Final = {"train": "training", "val": "validation", "test": "test"}
 MARKS: Final = "^os"
@@ -31,12 +30,12 @@ VERDICTS: Final = {
 
 
 def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) -> None:
-    """Draw each label's share of images by split, and its coefficient of variation."""
+    """Draw each label's share of examples by split, and its coefficient of variation."""
     table = pl.read_csv(balance, infer_schema_length=None)
     if table.is_empty():
         _say_that_there_is_nothing(table, outputs)
         return
-    labels = [display_name(label) for label in table["label"]]
+    labels = [label.replace("_", " ") for label in table["label"]]
     places = np.arange(len(labels))
     with house_style():
         figure = new_figure(7.5, 4.8)
@@ -51,7 +50,7 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
                 ms=4.5,
             )
         left.set_xlim(left=-0.03 * left.get_xlim()[1])
-        left.set_xlabel("Images with the label present (%)")
+        left.set_xlabel("Examples with the label (%)")
         for verdict, (colour, marker, _) in VERDICTS.items():
             chosen = (table["verdict"] == verdict).to_numpy()
             variation = 100 * table["coefficient_of_variation"].to_numpy()[chosen]
@@ -60,7 +59,7 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
             right.text(
                 0.02,
                 place,
-                "no image has it",
+                "none has it",
                 transform=right.get_yaxis_transform(),
                 va="center",
                 color=FAINT,
