@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import torch
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -68,7 +69,8 @@ def attention_to_patches(model: Any, base: str | Path, pixels: NDArray[np.uint8]
     own.set_attn_implementation("eager")
     own.to(device).eval()
     image = normalize_of(base).to(device)(torch.from_numpy(pixels).to(device))
-    attentions = own(pixel_values=image, output_attentions=True).attentions
+    output = own(pixel_values=image, output_attentions=True)
+    attentions = getattr(output, "attentions", None)
     side = pixels.shape[1] // patch
     if not attentions or not _has_class_token(attentions[-1], side * side):
         return None
@@ -120,12 +122,14 @@ def _panels(pixels: NDArray[np.uint8], labels: Sequence[str], maps: Mapping[str,
     panels = figure.subplots(len(pixels), columns, squeeze=False)
     for image, row in enumerate(panels):
         highest = max(float(heat[image].max()) for heat in maps.values())
+        # White where all patches are attended to alike.
+        scale = TwoSlopeNorm(1, 0, max(highest, 2))
         row[0].imshow(pixels[image], cmap="gray", vmin=0, vmax=255)
         row[0].set_title(labels[image], fontsize=7, pad=2)
         for axes, (name, heat) in zip(row[1:], maps.items(), strict=True):
             axes.imshow(grey[image], cmap="gray", vmin=0, vmax=255)
             drawn = axes.imshow(
-                heat[image], cmap="inferno", vmin=0, vmax=highest, alpha=0.6,
+                heat[image], cmap="RdBu_r", norm=scale, alpha=0.6,
                 extent=(-0.5, side - 0.5, side - 0.5, -0.5), interpolation="nearest",
             )  # fmt: skip
             if image == 0:
