@@ -104,7 +104,7 @@ def test_failure_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("peft_ablation.pretraining._write_base", fail)
+    monkeypatch.setattr("peft_ablation.bases.phantom._write_base", fail)
     with pytest.raises(OSError, match="disk full"):
         pretrain_phantom_base(tmp_path / "base", **{**TINY, "epochs": 1, "images": 32})
     assert not any(tmp_path.iterdir())

@@ -337,7 +337,7 @@ def test_a_failure_in_the_middle_leaves_no_shard(tmp_path, monkeypatch):
     table = make_tree(tmp_path, 4)
     calls = iter(range(2))
     monkeypatch.setattr(
-        "peft_ablation.images.decode_radiograph",
+        "peft_ablation.data.images.decode_radiograph",
         lambda data, size: np.full((size, size), next(calls), np.uint8),
     )
     with pytest.raises((StopIteration, RuntimeError)):
