@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raise it when a change of code changes what training computes: it is part of every fingerprint
 and of the rules' parameters, so that finished arms are trained again. Other edits leave them."""
 

@@ -36,6 +36,7 @@ from peft_ablation.training.checkpoint import (
     write_checkpoint,
 )
 from peft_ablation.training.history import EpochRecord, Meter
+from peft_ablation.training.noise import noise_seed
 from peft_ablation.training.prefetch import prefetched
 from peft_ablation.training.schedules import learning_rate_factor
 
@@ -208,9 +209,8 @@ class Run:
     ) -> torch.Tensor:
         """Accumulate the gradient of the global batch's mean token loss; return that loss."""
         accelerator = self.accelerator
-        # One stream of random numbers a step and process: resuming needs no saved RNG.
         torch.manual_seed(
-            ((self.seed << 32) + total_step) * accelerator.num_processes + accelerator.process_index
+            noise_seed(self.seed, total_step, accelerator.process_index, accelerator.num_processes)
         )
         tokens = self.train.supervised(everyone)
         size = self.position.micro_batch_size
