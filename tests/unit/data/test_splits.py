@@ -1,5 +1,6 @@
 """Splits: nobody in two of them, labels balanced, and the published division by image."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,28 @@ def test_subjects_at_full_scale_are_balanced_below_0_7_percent():
     assert np.abs(held[:, 0] / held[:, 0].sum() - shares).max() < 0.001
     random = np.random.default_rng(0).choice(3, size=len(counts), p=shares)
     assert variation(counts, random)[1].max() > 0.02
+
+
+def test_few_lumpy_units_are_divided_nearly_as_well_as_can_be():
+    """Against every possible division of eight units, by the sum that the division minimises."""
+    shares = np.array([0.6, 0.2, 0.2])
+    everything = np.array(list(product(range(3), repeat=8)))
+    possible = everything[[len(set(row)) == 3 for row in everything.tolist()]]
+    ratios = []
+    for seed in range(12):
+        source = np.random.default_rng(seed)
+        counts = source.integers(1, [30, 12, 6], size=(8, 3)).astype(float)
+        wanted = np.outer(shares, counts.sum(axis=0))
+
+        def deviation(assigned, counts=counts, wanted=wanted):
+            held = np.stack([(assigned == k) @ counts for k in range(3)], axis=-2)
+            return ((held / wanted - 1) ** 2).sum(axis=(-2, -1))
+
+        found = deviation(assign_units(counts, shares, seed))
+        ratios.append(found / deviation(possible).min())
+    assert min(ratios) >= 1 - 1e-9
+    assert sum(ratio < 1 + 1e-9 for ratio in ratios) >= 6
+    assert np.mean(ratios) < 1.2
 
 
 @settings(max_examples=60, deadline=None)

@@ -85,6 +85,13 @@ def test_unsmoothed_takes_the_shortest_reference_and_sacrebleu_the_closest():
     assert row[:3].tolist() == [5, 6, 2]
 
 
+def test_brevity_is_measured_by_the_shortest_reference_or_the_closest():
+    """All n-grams match, so that the penalty alone is left: 5 tokens against 2 or against 6."""
+    row = sentence_statistics(["a b c d e"], [["a b", "a b c d e f"]])[0]
+    assert unsmoothed_bleu(row) == pytest.approx(1)
+    assert corpus_bleu(row) == pytest.approx(100 * math.exp(1 - 6 / 5))
+
+
 def test_empty_texts_score_nothing():
     row = sentence_statistics(["", "a b c d"], [["a b c d"], [""]])
     assert corpus_bleu(row[0]) == unsmoothed_bleu(row[0]) == 0

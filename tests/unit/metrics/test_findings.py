@@ -64,6 +64,20 @@ def test_absent_and_suspected_by_hand():
     assert (suspected["precision"], suspected["recall"], suspected["f1"]) == (None, 0, 0)
 
 
+def test_precision_of_what_is_never_stated_lowers_the_macro_mean():
+    references = [{"Edema": 1}, {"Edema": 1}, {"Fracture": 1}]
+    found = scores(Mention.PRESENT, [{"Edema": 1}, {"Pneumonia": 1}, {}], references)
+    # Edema: precision 1, recall 1/2, F1 2/3. Fracture: never stated, so null, 0, 0. Pneumonia is in
+    # no reference and so in no mean.
+    assert found["labels"]["Fracture"]["precision"] is None
+    assert found["macro"] == {
+        "precision": 1 / 2,
+        "recall": 1 / 4,
+        "f1": pytest.approx(1 / 3),
+        "labels": 2,
+    }
+
+
 def test_nothing_stated_and_nothing_to_state_is_undefined_and_not_perfect():
     empty = scores(Mention.PRESENT, [{}, {"No_Finding": 1}], [{}, {"No_Finding": 1}])
     assert empty["micro"] == {
