@@ -1,6 +1,5 @@
 """Order of examples, schedules, prefetching, leases and launch."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -150,13 +149,16 @@ def test_an_earlier_process_is_asked_to_stop(tmp_path: Path) -> None:
     assert time.monotonic() - start < 30
 
 
-def test_a_holder_on_another_machine_is_named(tmp_path: Path) -> None:
+def test_a_holder_on_another_machine_is_named_and_no_process_of_this_one_is_asked(
+    tmp_path: Path,
+) -> None:
     process, _ = holder("lock", tmp_path / "run.lock")
-    (tmp_path / "run.lock").write_text("elsewhere 17\n")
+    (tmp_path / "run.lock").write_text(f"elsewhere {process.pid}\n")
     with (
-        pytest.raises(InputError, match="held by process 17 on elsewhere"),
+        pytest.raises(InputError, match=f"held by process {process.pid} on elsewhere"),
         exclusive(tmp_path / "run.lock", take_over_seconds=0.5),
     ):
         pass
-    os.kill(process.pid, signal.SIGKILL)
+    assert process.poll() is None
+    process.kill()
     process.wait()
