@@ -110,7 +110,8 @@ def test_manifest_names_what_the_comparison_was_made_with(tiny_run: Path) -> Non
 def test_killed_runs_end_as_an_undisturbed_one() -> None:
     script = ROOT / "tests" / "workflow" / "kill_and_resume.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--kills", "5"], capture_output=True, text=True, check=False
-    )
+        [sys.executable, str(script), "--kills", "5", "--limit", "1100"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "files identical" in done.stdout
