@@ -175,6 +175,32 @@ def test_few_lumpy_units_are_divided_nearly_as_well_as_can_be():
     assert np.mean(ratios) < 1.2
 
 
+def test_no_unit_would_be_better_off_elsewhere():
+    """What moving single units is for: the sum after any one move is no smaller."""
+    shares = np.array([0.6, 0.2, 0.2])
+    for seed in range(5):
+        source = np.random.default_rng(seed)
+        counts = source.integers([1, 0, 0, 0], [30, 6, 6, 6], size=(40, 4)).astype(float)
+        wanted = np.outer(shares, counts.sum(axis=0))
+        assigned = assign_units(counts, shares, seed)
+
+        def deviation(assigned, counts=counts, wanted=wanted):
+            held = np.stack([counts[assigned == k].sum(axis=0) for k in range(3)])
+            return ((held / wanted - 1) ** 2).sum()
+
+        least = deviation(assigned)
+        for unit, split in product(range(40), range(3)):
+            moved = assigned.copy()
+            moved[unit] = split
+            assert deviation(moved) >= least - 1e-12
+
+
+def test_empty_splits_get_the_smallest_units_of_the_fullest():
+    """Train wants 98 of 100 rows and so holds all four; val takes the 10 and test the next, 20."""
+    counts = np.array([[40.0], [30.0], [20.0], [10.0]])
+    assert assign_units(counts, np.array([0.98, 0.01, 0.01]), seed=0).tolist() == [0, 0, 2, 1]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(3, 12), st.integers(0, 5), st.data())
 def test_no_split_is_empty_and_every_unit_has_one(units, seed, data):
@@ -205,6 +231,21 @@ def test_order_of_the_input_is_kept_and_seeds_differ(tmp_path):
     assert all(part["dicom_id"].is_sorted() for part in parts.values())
     others, _, _ = split(tmp_path, table, seed=2)
     assert parts["test"]["dicom_id"].to_list() != others["test"]["dicom_id"].to_list()
+
+
+def test_account_by_hand(tmp_path):
+    parts, balance, account = split(tmp_path, random_table(rows=200))
+    rows = {name: part.height for name, part in parts.items()}
+    assert (account["rows_in"], account["rows"]) == (200, rows)
+    assert account["shares"] == {name: height / 200 for name, height in rows.items()}
+    assert account["subjects"] == {n: len(set(p["subject_id"])) for n, p in parts.items()}
+    assert account["studies"] == {n: len(set(p["study_id"])) for n, p in parts.items()}
+    variation = sorted(balance["coefficient_of_variation"])
+    assert account["coefficient_of_variation_max"] == pytest.approx(variation[-1])
+    middle = (variation[6] + variation[7]) / 2  # of 14 labels
+    assert account["coefficient_of_variation_median"] == pytest.approx(middle)
+    assert sum(account["verdicts"].values()) == 14
+    assert account["verdicts"]["poor"] == sum(value >= 0.05 for value in variation)
 
 
 def test_balance_by_hand():
