@@ -80,6 +80,30 @@ def test_dropout_drops_the_share_asked_for_and_keeps_the_mean() -> None:
     assert neighbours.float().mean().item() == pytest.approx(0.01, abs=1e-3)
 
 
+@pytest.mark.parametrize("cut", [1, 6554, 65535])
+def test_dropout_in_65536ths_is_exact_at_either_end(cut: int) -> None:
+    """The rarest share there is on either side is 64 of four million, within five deviations."""
+    torch.manual_seed(0)
+    size = 1 << 22
+    found = dropout(torch.ones(size), cut / 65536)
+    dropped = int((found == 0).sum())
+    expected = size * cut / 65536
+    assert abs(dropped - expected) < 5 * (expected * (1 - cut / 65536)) ** 0.5
+    assert found.max().item() == pytest.approx(65536 / (65536 - cut), rel=1e-6)
+
+
+def test_dropout_of_a_tenth_is_rounded_to_the_nearest() -> None:
+    assert dropout(torch.ones(1000), 0.1).max().item() == pytest.approx(65536 / 58982, rel=1e-7)
+
+
+def test_dropout_of_everything_leaves_nothing() -> None:
+    values = torch.ones(100, requires_grad=True)
+    found = dropout(values, 1.0)
+    found.sum().backward()
+    assert values.grad is not None
+    assert not found.any() and not values.grad.any()
+
+
 def test_dropout_gradient_is_its_mask() -> None:
     values = torch.randn(7, 11, requires_grad=True)
     found = dropout(values, 0.5)
@@ -134,6 +158,17 @@ def test_a_lightened_model_keeps_weights_loss_and_gradients() -> None:
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
     for expected, found in zip(results[0][1], results[1][1], strict=True):
         assert torch.allclose(expected, found, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_lightened_dropout_keeps_its_share_and_its_mode(training: bool) -> None:
+    model = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Dropout(0.7)).train(training)
+    lighten(model)
+    assert all(type(module) is Dropout for module in model)
+    assert [module.p for module in model] == [0.2, 0.7]
+    torch.manual_seed(0)
+    shares = [(module(torch.ones(100_000)) == 0).float().mean().item() for module in model]
+    assert shares == pytest.approx([0.2, 0.7] if training else [0, 0], abs=0.01)
 
 
 def test_dropout_of_a_lightened_model_leaves_the_mean_loss_alone() -> None:

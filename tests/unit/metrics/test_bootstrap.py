@@ -23,6 +23,12 @@ def test_every_resample_draws_as_many_clusters_as_there_are():
     assert (resampled_sums(sums, 500, seed=1) == 37).all()
 
 
+@pytest.mark.parametrize("samples", [1, 64, 65, 100])
+def test_there_are_as_many_resamples_as_asked_for(samples: int):
+    assert resampled_sums(np.ones((5, 3)), samples, seed=1).shape == (samples, 3)
+    assert resampled_seeds(4, samples, seed=1, arm="fft").shape == (samples, 4)
+
+
 def test_resampling_is_linear_so_that_arms_are_paired():
     source = np.random.default_rng(0)
     first, second = source.normal(size=(50, 2)), source.normal(size=(50, 2))
@@ -82,4 +88,5 @@ def test_seeds_are_drawn_with_replacement_and_independently_by_arm():
     # One of two seeds alone in half of the resamples: P(0,0) + P(1,1).
     assert np.mean((weights == 1).any(axis=1)) == pytest.approx(0.5, abs=0.04)
     assert not np.array_equal(weights, resampled_seeds(2, 2000, seed=3, arm="lora_text"))
+    assert not np.array_equal(weights, resampled_seeds(2, 2000, seed=4, arm="fft"))
     assert (resampled_seeds(1, 10, seed=3, arm="fft") == 1).all()

@@ -3,13 +3,18 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+from transformers import (
+    get_constant_schedule_with_warmup,
+    get_cosine_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
 
 from peft_ablation.errors import InputError
 from peft_ablation.training.batches import epoch_batches, ordered_batches
@@ -52,6 +57,36 @@ def test_a_small_epoch_has_batches_of_mixed_lengths() -> None:
     assert min(spreads) > 20  # of 80
 
 
+def test_orders_of_two_seeds_share_no_epoch() -> None:
+    """Seed 0 in epoch 1 is not seed 1 in epoch 0."""
+    orders = [
+        np.concatenate(epoch_batches(LENGTHS, 64, seed, epoch)).tolist()
+        for seed in range(3)
+        for epoch in range(3)
+    ]
+    assert len({tuple(order) for order in orders}) == 9
+
+
+def test_buckets_of_a_long_epoch_hold_fifty_batches() -> None:
+    """Of 4000 lengths 100 are sorted together, so that neighbours are 40 apart on average."""
+    lengths = np.random.default_rng(2).permutation(4000)
+    batches = epoch_batches(lengths, 2, seed=0, epoch=0)
+    gaps = [abs(int(lengths[batch[0]]) - int(lengths[batch[1]])) for batch in batches]
+    assert np.mean(gaps) == pytest.approx(4000 / 101, rel=0.1)
+
+
+def test_batches_come_in_no_order_of_length() -> None:
+    lengths = np.random.default_rng(2).permutation(4000)
+    batches = epoch_batches(lengths, 2, seed=0, epoch=0)
+    rising = np.diff([lengths[batch].mean() for batch in batches]) > 0
+    assert rising.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_evaluation_goes_from_shortest_to_longest_by_hand() -> None:
+    batches = ordered_batches(np.array([5, 3, 9, 3, 7]), 2)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [0, 4], [2]]
+
+
 def reference_rates(make, steps: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = make(optimizer)
@@ -81,6 +116,30 @@ def test_schedules_equal_their_references(schedule: str, reference) -> None:
     assert own == pytest.approx(reference_rates(reference, 100), abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "reference"),
+    [
+        ("constant", lambda o: get_constant_schedule_with_warmup(o, 7)),
+        ("linear", lambda o: get_linear_schedule_with_warmup(o, 7, 90)),
+        ("cosine", lambda o: get_cosine_schedule_with_warmup(o, 7, 90)),
+    ],
+)
+def test_a_share_of_a_step_of_warmup_counts_as_a_step(schedule: str, reference) -> None:
+    """As transformers rounds a ratio: 0.07 of 90 steps are 6.3, so 7."""
+    own = [learning_rate_factor(schedule, step, 90, 0.07) for step in range(90)]
+    assert own == pytest.approx(reference_rates(reference, 90), abs=1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "one_cycle"])
+@pytest.mark.parametrize("warmup", [0.0, 0.01])
+def test_without_a_step_to_rise_in_the_first_is_the_peak(schedule: str, warmup: float) -> None:
+    rates = [learning_rate_factor(schedule, step, 100, warmup) for step in range(100)]
+    peak = 1 if warmup and schedule != "one_cycle" else 0
+    assert max(rates) == rates[peak] == 1
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert min(rates) >= 0
+
+
 def test_prefetching_keeps_order_and_passes_errors_on() -> None:
     assert list(prefetched(range(20), lambda n: n * n)) == [n * n for n in range(20)]
 
@@ -91,6 +150,35 @@ def test_prefetching_keeps_order_and_passes_errors_on() -> None:
 
     with pytest.raises(InputError, match="third"):
         list(prefetched(range(9), fails))
+
+
+def test_as_many_items_are_made_ahead_as_asked_and_no_more() -> None:
+    made: list[int] = []
+    stream = prefetched(range(100), lambda n: made.append(n) or n, depth=3)
+    assert next(stream) == 0
+    deadline = time.monotonic() + 10
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert made == [0, 1, 2, 3]
+    stream.close()
+
+
+def test_what_is_not_asked_for_any_more_is_not_made() -> None:
+    made: list[int] = []
+    go_on = threading.Event()
+
+    def make(number: int) -> int:
+        if number == 1:
+            go_on.wait(10)
+        made.append(number)
+        return number
+
+    stream = prefetched(range(9), make)
+    assert next(stream) == 0
+    threading.Timer(0.3, go_on.set).start()
+    stream.close()
+    assert made == [0, 1]  # what was begun is finished
 
 
 HOLD = """
