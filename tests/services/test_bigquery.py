@@ -58,6 +58,13 @@ def test_a_dry_run_tells_bytes_and_runs_nothing(filled, cloud):
     assert job["rows"] == []
 
 
+def test_a_dry_run_asks_no_cache_which_would_tell_0_bytes(filled, cloud):
+    bytes_scanned(SQL, {"names": ["AP"], "most": 7}, cloud)
+    found(cloud)
+    dry, real = (job["configuration"]["query"] for job in filled.jobs.values())
+    assert (dry["useQueryCache"], real["useQueryCache"]) == (False, True)
+
+
 @pytest.mark.parametrize("part", ["/jobs", "/queries/"])
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_a_passing_refusal_is_tried_again(filled, cloud, status, part):

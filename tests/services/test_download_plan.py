@@ -7,7 +7,7 @@ from bigquery_server import BYTES
 from peft_ablation.artifacts import read_json
 from peft_ablation.data.images import image_path
 from peft_ablation.errors import InputError
-from peft_ablation.sources.mimic.download_plan import plan_download, render_plan
+from peft_ablation.sources.mimic.download_plan import DownloadPlan, plan_download, render_plan
 
 COHORT = [(10_000_000 + i * 100_000, 50_000_000 + i, f"d{i:02d}") for i in range(12)]
 
@@ -81,6 +81,16 @@ def test_before_the_cohort_is_drawn_the_plan_is_an_upper_bound(services, cloud, 
 def test_a_local_tree_has_nothing_to_download(tmp_path):
     assert plan({}, tmp_path, root=tmp_path) is None
     assert "nothing to download" in render_plan(None)
+
+
+@pytest.mark.parametrize(("free", "enough"), [(1.9, False), (2.0, True), (9.0, True)])
+def test_too_small_a_disk_is_said(free, enough):
+    planned = DownloadPlan(
+        basis="cohort", bytes_scanned=1, maximum_bytes_billed=2, images=3, images_missing=0,
+        download_gb=1.0, egress_usd=0.1, egress_usd_per_gb=0.1, egress_source="a price list",
+        disk_needed_gb=2.0, disk_free_gb=free,
+    )  # fmt: skip
+    assert ("NOT ENOUGH DISK" in render_plan(planned)) is not enough
 
 
 def test_a_wrong_bucket_is_named(services, cloud, tmp_path):

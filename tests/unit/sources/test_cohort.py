@@ -115,6 +115,24 @@ def test_every_dropped_row_has_a_reason(tmp_path):
     assert account["positives"]["Edema"] == 0
 
 
+def test_account_counts_subjects_studies_and_views_of_what_is_kept(tmp_path):
+    images = [*IMAGES, ("h", "20", "6", "AP")]
+    _, account = query(tmp_path, write_tree(tmp_path, images=images))
+    assert account["kept_rows"] == 4  # c of study 3, a and h of study 6, d of study 7
+    assert (account["subjects"], account["studies"]) == (2, 3)
+    assert account["views_kept"] == {"AP": 2, "PA": 2}
+
+
+def test_mark_of_byte_order_is_no_part_of_the_first_column(tmp_path):
+    """As Excel and Windows write UTF-8."""
+    expected, _ = query(tmp_path, write_tree(tmp_path))
+    marked = []
+    for path in write_tree(tmp_path):
+        marked.append(path.with_suffix(""))
+        marked[-1].write_bytes(b"\xef\xbb\xbf" + gzip.decompress(path.read_bytes()))
+    assert query(tmp_path, marked)[0].equals(expected)
+
+
 def test_limit_keeps_the_first_rows_whatever_the_order_of_the_file(tmp_path):
     first, _ = query(tmp_path, write_tree(tmp_path), limit=2)
     again, _ = query(tmp_path, write_tree(tmp_path, images=IMAGES[::-1]), limit=2)

@@ -98,6 +98,15 @@ def test_rarest_label_draws_first_by_hand(tmp_path):
     assert account["label"].to_list()[-2:] == ["Fracture", "Edema"]
 
 
+def test_equally_rare_labels_draw_in_their_order():
+    labels = np.ones((3, 14), dtype=np.int8)
+    labels[0, 5] = 0
+    drawn = draw(labels, "rarest_first", 1, (1,), seed=0)
+    assert drawn.order == (5, *(label for label in range(14) if label != 5))
+    # Three rows: of the labels that all have one, the first two get what is left.
+    assert sorted(drawn.charged.tolist()) == [0, 1, 5]
+
+
 def test_published_quota_is_bounded_by_positives_though_suspicions_count():
     """As published: Pleural Other has a quota of its 2,083 positives, not of its suspicions too."""
     labels = np.full((9, 14), NOT_MENTIONED, dtype=np.int8)
