@@ -60,7 +60,7 @@ def manifest(
         "config_sha256": sha256_json(config),
         "code": code_version(),
         "inputs": {name: input_sha256(path) for name, path in sorted(named.items())},
-        "packages": {name: _release(name) for name in PACKAGES},
+        "packages": releases(PACKAGES),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "hardware": hardware(),
@@ -121,6 +121,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def releases(packages: Iterable[str]) -> dict[str, str | None]:
+    """Return the installed release of each package; None where there is none."""
+    return {name: _release(name) for name in packages}
 
 
 def _release(package: str) -> str | None:

@@ -33,16 +33,14 @@ from real_size import (
 
 from peft_ablation.bases.cpu_kernels import pack
 from peft_ablation.bases.git import (
-    CLIP_MEAN,
-    CLIP_STD,
     IGNORED,
-    Normalize,
     encode_image,
     generate_greedy,
     image_stream,
     lightened,
     text_losses,
 )
+from peft_ablation.bases.pixels import CLIP_MEAN, CLIP_STD, Normalize
 
 clock = time.perf_counter
 

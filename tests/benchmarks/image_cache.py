@@ -24,8 +24,8 @@ import PIL
 import polars as pl
 from PIL import Image, features
 
-from peft_ablation import images
-from peft_ablation.data.images import cache_shard, decode_radiograph, image_path
+from peft_ablation.data import images
+from peft_ablation.data.images import cache_shard, decode_radiograph
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "tests" / "services"
@@ -118,11 +118,11 @@ def synthetic(count: int) -> list[bytes]:
 
 
 def make_table(folder: Path, count: int) -> tuple[Path, list[str]]:
-    rows = [(10_000_000 + i // 4, 50_000_000 + i, f"d{i:06d}") for i in range(count)]
-    table = folder / f"reports-{count}.parquet"
-    frame = pl.DataFrame(rows, schema=["subject_id", "study_id", "dicom_id"], orient="row")
-    frame.write_parquet(table)
-    return table, [image_path(*row) for row in rows]
+    ids = [f"d{i:06d}" for i in range(count)]
+    paths = [f"files/p{i // 1000}/{name}.jpg" for i, name in enumerate(ids)]
+    table = folder / f"examples-{count}.parquet"
+    pl.DataFrame({"example_id": ids, "image": paths}).write_parquet(table)
+    return table, paths
 
 
 def peak_mb() -> float:
@@ -137,7 +137,7 @@ def peak_mb() -> float:
 
 def run_shard(table: str, root: str | None, cloud: dict[str, Any] | None, folder: str) -> None:
     """Cache one shard in this process and print its seconds and peak memory."""
-    from peft_ablation import storage  # noqa: F401  (imported before the clock starts)
+    from peft_ablation.data import storage  # noqa: F401  (imported before the clock starts)
 
     start, cpu = time.perf_counter(), time.process_time()
     cache_shard(
@@ -145,6 +145,7 @@ def run_shard(table: str, root: str | None, cloud: dict[str, Any] | None, folder
         shard=0,
         shards=1,
         size=SIZE,
+        colour=False,
         verify=True,
         root=root,
         cloud=cloud,

@@ -22,7 +22,8 @@ import transformers
 from transformers import GitConfig, GitForCausalLM
 
 from peft_ablation.bases.cpu_kernels import Linear
-from peft_ablation.bases.git import CLIP_MEAN, CLIP_STD, Normalize, SupervisedLoss, lightened
+from peft_ablation.bases.git import SupervisedLoss, lightened
+from peft_ablation.bases.pixels import CLIP_MEAN, CLIP_STD, Normalize
 from peft_ablation.config.study import Arm, Train
 from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.sources.mimic.reports import load_template

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from peft_ablation.methods.adapters import as_arm
 from real_size import (
     ARMS,
     git_base,
@@ -43,9 +44,9 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 from transformers import Trainer, TrainingArguments
 
-from peft_ablation.bases.git import CLIP_MEAN, CLIP_STD, IGNORED, Normalize
+from peft_ablation.bases.git import IGNORED
+from peft_ablation.bases.pixels import CLIP_MEAN, CLIP_STD, Normalize
 from peft_ablation.config.study import Train
-from peft_ablation.methods.adapters import as_arm
 from peft_ablation.tasks.captioning import Examples
 from peft_ablation.training.batches import Indices, epoch_batches
 from peft_ablation.training.prefetch import prefetched

@@ -173,9 +173,13 @@ class Cluster:
         ).stdout  # fmt: skip
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return every job that Slurm remembers: id, state, partition, what it is, why it waits."""
-        rows = self.ask("squeue", "--states=all", "--noheader", "--format=%i|%T|%P|%k|%r|%b|%m|%l")
-        names = ("id", "state", "partition", "comment", "reason", "gres", "memory", "limit")
+        """Return every job that Slurm remembers: id, name, state, what it is and asks for."""
+        form = "--format=%i|%j|%T|%P|%k|%r|%b|%C|%m|%l"
+        rows = self.ask("squeue", "--states=all", "--noheader", form)
+        names = (
+            "id", "name", "state", "partition", "comment", "reason", "gres", "cores", "memory",
+            "limit",
+        )  # fmt: skip
         return [dict(zip(names, row.split("|"), strict=True)) for row in rows.splitlines()]
 
     def stop(self) -> None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from gcs_server import PROJECT
 
-from peft_ablation.data.images import ImageCache, image_path
+from peft_ablation.data.images import ImageCache
+from peft_ablation.sources.mimic.layout import image_path
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """

@@ -5,9 +5,9 @@ import pytest
 from bigquery_server import BYTES
 
 from peft_ablation.artifacts import read_json
-from peft_ablation.data.images import image_path
 from peft_ablation.errors import InputError
 from peft_ablation.sources.mimic.download_plan import DownloadPlan, plan_download, render_plan
+from peft_ablation.sources.mimic.layout import image_path
 
 COHORT = [(10_000_000 + i * 100_000, 50_000_000 + i, f"d{i:02d}") for i in range(12)]
 

@@ -10,9 +10,10 @@ import pytest
 from gcs_server import BUCKET
 from google_project import PROJECT
 
-from peft_ablation.data.images import ImageCache, cache_shard, image_path, index_shards
+from peft_ablation.data.images import ImageCache, cache_shard, index_shards
 from peft_ablation.data.storage import BadObject, read_objects
 from peft_ablation.errors import InputError
+from peft_ablation.sources.mimic.layout import image_path
 
 ROOT = f"gs://{BUCKET}"
 PATHS = [f"files/p10/p1000000{i}/s5000000{i}/d{i}.jpg" for i in range(6)]
@@ -238,9 +239,10 @@ def test_a_real_tree_is_cached_from_the_cloud_as_from_disk(
     caplog.set_level(logging.DEBUG)
     tree = shared_data / "nih-cxr-mimic-layout"
     rows = pl.read_csv(tree / "mimic-cxr-2.0.0-metadata.csv.gz").head(60)
-    table = tmp_path / "reports.parquet"
-    rows.select("dicom_id", "subject_id", "study_id").write_parquet(table)
+    table = tmp_path / "examples.parquet"
     ids = list(rows.select("subject_id", "study_id", "dicom_id").iter_rows())
+    paths = [image_path(*row) for row in ids]
+    pl.DataFrame({"example_id": rows["dicom_id"], "image": paths}).write_parquet(table)
     for row in ids:
         gcs.put(image_path(*row), (tree / image_path(*row)).read_bytes())
     gcs.fail("flip", match=ids[7][2])
@@ -254,6 +256,7 @@ def test_a_real_tree_is_cached_from_the_cloud_as_from_disk(
             shard=0,
             shards=1,
             size=48,
+            colour=False,
             verify=True,
             root=root,
             cloud=cloud if root is None else None,

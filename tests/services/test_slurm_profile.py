@@ -75,6 +75,15 @@ def test_jobs_of_a_group_ask_for_the_same_texts() -> None:
     assert all(len(texts) == 1 for texts in asked.values()), asked
 
 
+def test_rules_of_the_figures_are_run_one_after_the_other() -> None:
+    """Else their group asks for the sum of those that do not depend on one another."""
+    profile = yaml.safe_load((PROFILE / "config.yaml").read_text())
+    figures = [rule for rule, group in profile["groups"].items() if group == "figures"]
+    assert {profile["set-resources"][rule]["drawing"] for rule in figures} == {1}
+    assert profile["resources"] == {"drawing": 1}
+    assert profile["set-resource-scopes"] == {"drawing": "local"}
+
+
 def test_no_rule_speaks_of_a_cluster() -> None:
     for path in (ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")):
         assert not re.search(r"slurm|partition|\bgres\b|account\s*=\s*[\"']", path.read_text()), (

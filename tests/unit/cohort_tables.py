@@ -18,6 +18,25 @@ def table_of(*rows: dict[str, int]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
+def examples_of(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a cohort table with the columns that an examples table has for the splits."""
+    rows = table.select(LABELS).to_dicts()
+
+    def having(values: set[int]) -> pl.Series:
+        lists = [[label for label in LABELS if row[label] in values] for row in rows]
+        return pl.Series(lists, dtype=pl.List(pl.Enum(LABELS)))
+
+    return pl.DataFrame(
+        {
+            "example_id": table["dicom_id"],
+            "group": table["subject_id"].cast(pl.String),
+            "split": pl.Series([None] * table.height, dtype=pl.String),
+            "balance": having({1}),
+            "mentioned": having({1, -1}),
+        }
+    ).hstack(table)
+
+
 def random_table(rows=400, seed=0):
     chosen = np.random.default_rng(seed).choice(
         [1, 0, -1, 9], size=(rows, 14), p=[0.2, 0.1, 0.1, 0.6]

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tiny_study import SIZE, TinyStudy
-
-from peft_ablation.config.study import Train
+from tiny_study import SIZE, UNITS, TinyStudy, task_of
 
 
 @pytest.fixture(scope="session")
@@ -35,24 +33,26 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
     )  # fmt: skip
     write_reports(
         cohort / "sampled.parquet", template="corrected", unmentioned="drop",
-        output=cohort / "reports.parquet", account=cohort / "reports.json",
+        output=cohort / "examples.parquet", account=cohort / "examples.json",
     )  # fmt: skip
     split_table(
-        cohort / "reports.parquet", unit="subject", shares={"train": 0.6, "val": 0.2, "test": 0.2},
-        seed=1, outputs={n: splits / f"{n}.parquet" for n in ("train", "val", "test")},
+        cohort / "examples.parquet", unit="subject", units=UNITS, given="keep",
+        shares={"train": 0.6, "val": 0.2, "test": 0.2}, seed=1,
+        outputs={n: splits / f"{n}.parquet" for n in ("train", "val", "test")},
         csv={n: splits / f"{n}.csv" for n in ("train", "val", "test")},
         balance=splits / "balance.csv", account=splits / "account.json",
     )  # fmt: skip
     cache_shard(
-        cohort / "reports.parquet", shard=0, shards=1, size=SIZE, verify=True, root=str(tree),
-        cloud=None, pixels=images / "shard-0.npy", index=images / "shard-0.parquet",
+        cohort / "examples.parquet", shard=0, shards=1, size=SIZE, colour=False, verify=True,
+        root=str(tree), cloud=None, pixels=images / "shard-0.npy",
+        index=images / "shard-0.parquet",
     )  # fmt: skip
     index_shards(
-        cohort / "reports.parquet", [images / "shard-0.parquet"], on_bad_image="fail",
+        cohort / "examples.parquet", [images / "shard-0.parquet"], on_bad_image="fail",
         max_dropped_share=0.01, output=images / "index.parquet", account=images / "account.json",
     )  # fmt: skip
     pretrain_phantom_base(
-        root / "base", prompt=Train().prompt, threads=1, images=64, epochs=1, batch_size=32,
+        root / "base", prompt=task_of()["prompt"], threads=1, images=64, epochs=1, batch_size=32,
         learning_rate=1e-3, image_size=SIZE, patch_size=8, hidden_size=32, vision_layers=2,
         text_layers=2, attention_heads=2, seed=1,
     )  # fmt: skip
@@ -62,11 +62,11 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
 @pytest.fixture(scope="session")
 def features(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cached output of the tiny study's vision tower."""
-    from peft_ablation.training.features import cache_vision_features
+    from peft_ablation.training.features import cache_frozen_features
 
     path = tmp_path_factory.mktemp("features") / "features.npy"
-    cache_vision_features(
-        base=tiny_study.base, index=tiny_study.index, batch_size=16, precision="fp32", threads=1,
-        output=path,
+    cache_frozen_features(
+        task=task_of(), base=tiny_study.base, train=tiny_study.split("train"),
+        images=tiny_study.index, batch_size=16, precision="fp32", threads=1, output=path,
     )  # fmt: skip
     return path

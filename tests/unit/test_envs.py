@@ -17,6 +17,8 @@ CLOUD = (SOURCE / "data" / "storage.py", SOURCE / "sources" / "mimic" / "bigquer
 """Imported late by `images` and `cohort`, and reached by the scripts that fetch alone."""
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 OURS = "peft_ablation"
+MODEL = {"accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers"}
+"""What tasks import late, in what they do with a model: no stage of `tables` asks for that."""
 
 
 def normal(name: str) -> str:
@@ -41,7 +43,7 @@ def pip_pins(environment: Path) -> dict[str, str]:
 def scripts_by_environment() -> dict[Path, set[Path]]:
     """Return the scripts of the rules by the environment that their rule names."""
     found: dict[Path, set[Path]] = {}
-    for rules in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+    for rules in sorted((ROOT / "workflow" / "rules").rglob("*.smk")):
         text = rules.read_text()
         pattern = r'conda:\s*"([^"]+)"|script:\s*"([^"]+)"'
         environment = None
@@ -60,11 +62,40 @@ def survives_absence(handler: ast.ExceptHandler) -> bool:
     return handler.type is None or ast.unparse(handler.type) in ("Exception", "ImportError")
 
 
-def imports(path: Path, seen: set[Path]) -> set[str]:
+def modules_of(nodes: list[ast.AST]) -> set[str]:
+    """Return the dotted names that import statements among `nodes` mean, attributes too."""
+    modules: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return modules
+
+
+def plugins_of(nodes: list[ast.AST]) -> set[Path]:
+    """Return the files of the packages whose modules are imported by a name from a study."""
+    packages = {
+        node.args[0].value.split(".")[-1]
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "plugin"
+        and isinstance(node.args[0], ast.Constant)
+    }  # fmt: skip
+    return {file for package in packages for file in (SOURCE / package).rglob("*.py")}
+
+
+def needs_a_model(path: Path) -> bool:
+    """Tell whether a file imports torch or the like as soon as it is imported itself."""
+    top = {module.split(".")[0] for module in modules_of(ast.parse(path.read_text()).body)}
+    return bool(top & MODEL)
+
+
+def imports(path: Path, seen: set[Path], model: bool) -> set[str]:
     """Return the top-level modules that a file imports at any time, through our own modules.
 
-    Imports under TYPE_CHECKING never run, and those in a `try` that excepts their absence are
-    done without: neither counts.
+    Tasks, methods and sources that a study can name count, though no import statement names them;
+    where no `model` is run, less what they do with one. Imports under TYPE_CHECKING never run, and
+    those in a `try` that excepts their absence are done without: neither counts.
     """
     if path in seen:
         return set()
@@ -77,24 +108,23 @@ def imports(path: Path, seen: set[Path]) -> set[str]:
         or (isinstance(node, ast.Try) and any(survives_absence(h) for h in node.handlers))
         for inner in ast.walk(node)
     }
-    modules: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in unused:
-            continue
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    nodes = [node for node in ast.walk(tree) if id(node) not in unused]
     found: set[str] = set()
-    for module in modules:
+    files = plugins_of(nodes)
+    for module in modules_of(nodes):
         top, *rest = module.split(".")
         if top != OURS:
             found.add(top)
             continue
         file = SOURCE.joinpath(*rest)
-        for candidate in (file.with_suffix(".py"), file / "__init__.py"):
-            if candidate.is_file():
-                found |= imports(candidate, seen)
+        files |= {f for f in (file.with_suffix(".py"), file / "__init__.py") if f.is_file()}
+    by_name = any(SOURCE / package in path.parents for package in ("tasks", "methods", "sources"))
+    if by_name and not model:
+        found -= MODEL
+        files = {file for file in files if not needs_a_model(file)}
+    for file in sorted(files):
+        if model or not (file in plugins_of(nodes) and needs_a_model(file)):
+            found |= imports(file, seen, model)
     return found - set(sys.stdlib_module_names)
 
 
@@ -118,13 +148,21 @@ def test_environment_holds_what_its_scripts_import(environment: Path) -> None:
     held = set(pip_pins(environment))
     for script in sorted(scripts_by_environment()[environment]):
         beside = set() if script.name in FETCHING else set(CLOUD)
-        wanted = imports(script, beside) - {"google"}  # a namespace of several packages
+        model = environment.stem == "torch"
+        wanted = imports(script, beside, model) - {"google"}  # a namespace of several packages
         lacking = {
             module
             for module in wanted
             if not held & {normal(name) for name in distributions.get(module, [module])}
         }
         assert not lacking, f"{script.name} imports {sorted(lacking)}"
+
+
+def test_tasks_and_methods_are_found_though_a_study_alone_names_them() -> None:
+    scripts = ROOT / "workflow" / "scripts"
+    assert "peft" in imports(scripts / "train.py", set(), model=True)
+    assert "sacrebleu" in imports(scripts / "score.py", set(), model=False)
+    assert "torch" not in imports(scripts / "score.py", set(), model=False)
 
 
 def test_environments_have_the_project_s_python() -> None:
@@ -152,3 +190,19 @@ def test_lock_file_pins_all_that_the_project_declares() -> None:
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     declared = [re.match(r"[A-Za-z0-9_.-]+", entry)[0] for entry in wanted]
     assert {normal(name) for name in declared} <= set(LOCK)
+
+
+def test_an_installed_library_has_its_data_files_and_the_shipped_studies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (patterns,) = project["tool"]["setuptools"]["package-data"].values()
+    packed = {path for pattern in patterns for path in SOURCE.glob(pattern)}
+    kinds = {"", ".py", ".pyc"}
+    found = {
+        path
+        for folder in (SOURCE, SOURCE / "studies")
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in kinds
+    }
+    assert packed == found
+    shipped = {path.name for path in (ROOT / "config" / "studies").iterdir()}
+    assert {path.name for path in packed if path.parent.name == "studies"} == shipped

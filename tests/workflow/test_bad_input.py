@@ -38,9 +38,13 @@ def told(done: "subprocess.CompletedProcess[str]") -> list[str]:
         (["stduy=phantom_cxr"], "config: stduy: unknown key, allowed here: "),
         (["overrides={train: {epochs: many}}"], "study phantom_cxr: train.epochs: found 'many'"),
         (["overrides={arms: {fft: {method: lora, targets: txt}}}"], "arms.fft.targets: found 't"),
-        (["overrides={arms: {fft: {method: lora, targets: 'regex:x'}}}"], "matches none of the 32"),
+        (
+            ["overrides={arms: {fft: {method: lora, targets: 'regex:x'}}}"],
+            "matches no module of Git",
+        ),
         (["overrides={sample: {quota: 0}}"], "study phantom_cxr: sample.quota: found '0', expecte"),
         (["overrides={split: {train: 0.7}}"], "split: train + val + test is 1.1, expected 1"),
+        (["overrides={base: {id: ./x}}"], "study phantom_cxr: base.id: './x' is no such folder; "),
         (["study=mimic_cxr_smoke"], "config: data_root: not set, but study mimic_cxr_smoke"),
         (["study=mimic_cxr_smoke", "data_root=none"], "config: data_root: no folder none; set"),
         (["study=mimic_cxr_smoke", "data_root=."], "data_root: . holds no mimic-cxr-2.0.0-meta"),
@@ -72,6 +76,28 @@ def test_wrong_table_stops_its_job_in_one_line_and_leaves_nothing(
     assert "Cardiomegaly" in line
     made = [path.name for path in (tmp_path / "results").rglob("*") if path.is_file()]
     assert made == ["query_metadata.log"]
+
+
+def test_training_does_not_retry_what_a_person_must_mend(
+    tmp_path: Path, snakemake: Snakemake
+) -> None:
+    def train(max_tokens: int, check: bool) -> "subprocess.CompletedProcess[str]":
+        overrides = f"{{train: {{epochs: 1, epochs_per_chunk: 1, max_tokens: {max_tokens}}}}}"
+        return snakemake(
+            tmp_path, "results/tiny/runs/fft/seed-0/model",
+            "--config", f"study={TINY}", f"overrides={overrides}", check=check,
+        )  # fmt: skip
+
+    log = tmp_path / "results" / "tiny" / "logs" / "train" / "fft.seed-0.chunk-0.log"
+    done = train(16, check=False)
+    # Snakemake has its retries, but the first attempt alone looked at the input.
+    assert (done.stdout + done.stderr).count("Trying to restart job") == 3
+    (line,) = told(done)
+    assert "max_tokens" in line
+    (entry,) = log.read_text().splitlines()
+    assert entry.endswith(f"not tried again: {line.removeprefix('peft-ablation: ')}")
+    # Mended, the same command is tried afresh.
+    train(200, check=True)
 
 
 class Interrupted:

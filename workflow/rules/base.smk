@@ -1,50 +1,113 @@
-# In: nothing, or a hub. Out: a model folder that from_pretrained loads, shared by studies.
-from peft_ablation.bases.fetch import base_folder
+# In: nothing, a hub, a folder, or another run. Out: a model folder that from_pretrained loads.
+# Each distinct base of the study has a rule of its own, named after its kind; a second one of a
+# kind has a number.
+PLACES = list({place.folder: place for place in map(CONFIG.place, STUDY.arms)}.values())
 
-BASE = base_folder(CONFIG.site.bases, settings(STUDY.base), STUDY.train.prompt)
+
+def base_rule(kind, place):
+    """Return a rule's name: the kind, and a number after the first of that kind."""
+    alike = [other for other in PLACES if other.base.kind == place.base.kind]
+    number = alike.index(place)
+    return kind + (f"_{number + 1}" if number else "")
 
 
-if STUDY.base.id == "phantom":
+for place in PLACES:
+    if made_by_another_study(place.folder):
+        continue
+    if place.base.kind == "phantom":
 
-    rule pretrain_phantom_base:
-        output:
-            model=directory(BASE),
-        log:
-            f"{RESULTS}/logs/pretrain_phantom_base.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/pretrain_phantom_base.tsv"
-        conda:
-            "../../envs/torch.yaml"
-        threads: STUDY.train.threads
-        resources:
-            **gpu_job(gpu_model="a100"),
-            gpu=1,
-            mem_mb=8000,
-            runtime=60,
-        params:
-            pretraining=settings(STUDY.base.pretraining),
-            prompt=STUDY.train.prompt,
-            threads=STUDY.train.threads,
-        message:
-            "Pre-training a tiny GIT on clean schematic phantoms"
-        script:
-            "../scripts/pretrain_phantom_base.py"
+        rule:
+            name:
+                base_rule("pretrain_phantom_base", place)
+            output:
+                model=directory(place.folder),
+            log:
+                f"{RESULTS}/logs/{base_rule('pretrain_phantom_base', place)}.log",
+            benchmark:
+                f"{RESULTS}/benchmarks/{base_rule('pretrain_phantom_base', place)}.tsv"
+            conda:
+                "../../envs/torch.yaml"
+            threads: STUDY.train.threads
+            resources:
+                **gpu_job(gpu_model="a100"),
+                gpu=1,
+                mem_mb=8000,
+                runtime=60,
+            params:
+                pretraining=settings(place.base.pretraining),
+                prompt=STUDY.task.prompt,
+                threads=STUDY.train.threads,
+            message:
+                "Pre-training a tiny GIT on clean schematic phantoms"
+            script:
+                "../scripts/pretrain_phantom_base.py"
 
-else:
+    elif place.base.kind == "random":
 
-    rule fetch_base:
-        output:
-            model=directory(BASE),
-        log:
-            f"{RESULTS}/logs/fetch_base.log",
-        # Runs where Snakemake was started: compute nodes often have no network.
-        localrule: True
-        conda:
-            "../../envs/torch.yaml"
-        params:
-            id=STUDY.base.id,
-            revision=STUDY.base.revision,
-        message:
-            "Fetching {params.id} at {params.revision}"
-        script:
-            "../scripts/fetch_base.py"
+        rule:
+            name:
+                base_rule("make_random_base", place)
+            output:
+                model=directory(place.folder),
+            log:
+                f"{RESULTS}/logs/{base_rule('make_random_base', place)}.log",
+            conda:
+                "../../envs/torch.yaml"
+            resources:
+                mem_mb=8000,
+                runtime=30,
+            params:
+                random=settings(place.base.random),
+            message:
+                "Making a base of random weights"
+            script:
+                "../scripts/make_random_base.py"
+
+    elif place.base.kind == "fetched":
+
+        rule:
+            name:
+                base_rule("fetch_base", place)
+            output:
+                model=directory(place.folder),
+            log:
+                f"{RESULTS}/logs/{base_rule('fetch_base', place)}.log",
+            # Runs where Snakemake was started: compute nodes often have no network.
+            localrule: True
+            conda:
+                "../../envs/torch.yaml"
+            params:
+                id=place.base.id,
+                revision=place.base.revision,
+                model_types=sorted(TASK.architectures),
+                tokenizer=TASK.tokenizer,
+            message:
+                "Fetching {params.id} at {params.revision}"
+            script:
+                "../scripts/fetch_base.py"
+
+    else:
+
+        rule:
+            name:
+                base_rule("adopt_run", place)
+            input:
+                model=STARTS[place.base.run].model,
+                base=STARTS[place.base.run].base,
+                train=STARTS[place.base.run].train,
+            output:
+                model=directory(place.folder),
+            log:
+                f"{RESULTS}/logs/{base_rule('adopt_run', place)}/{Path(place.folder).name}.log",
+            conda:
+                "../../envs/torch.yaml"
+            resources:
+                mem_mb=16000,
+                runtime=30,
+            params:
+                task=STARTS[place.base.run].task,
+                arm=STARTS[place.base.run].arm,
+            message:
+                f"Taking run {Path(place.folder).name} as a base"
+            script:
+                "../scripts/adopt_run.py"

@@ -1,28 +1,38 @@
 # Functions and constants that every rule file reads; no rules.
 import sys
-from pathlib import Path
 
-from peft_ablation.training.checkpoint import NOT_PROTOCOL
-from peft_ablation.config.loading import load_config, tree_csv
+from peft_ablation.config.loading import load_config
+from peft_ablation.config.runs import runs_needed
+from peft_ablation.config.swept import SWEPT, swept_lines
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
-from peft_ablation.methods.targets import adapts_vision
+from peft_ablation.training.checkpoint import NOT_PROTOCOL
 from snakemake.resources import Resources
 
+SITE = {key: value for key, value in config.items() if key != "conduct"}
 
-def validated(site, studies):
-    """Return the validated config, or end with its one line."""
+
+def validated(site):
+    """Return the validated config and the runs it starts from, or end with one line."""
     try:
-        return load_config(site, studies)
+        found = load_config(site)
+        return found, runs_needed(found)
     except InputError as error:
         sys.exit(f"peft-ablation: {error}")
 
 
-CONFIG = validated(config, Path(workflow.basedir, "config", "studies"))
+CONFIG, STARTS = validated(SITE)
 STUDY = CONFIG.study
+SOURCE = CONFIG.source
+TASK = CONFIG.task
 RESULTS = CONFIG.results
 RUN = f"{RESULTS}/runs/{{arm}}/seed-{{seed}}"
 LAST_CHUNK = STUDY.train.chunks - 1
+METHODS = {name: CONFIG.method(name) for name in STUDY.arms}
+EXAMPLES = f"{RESULTS}/cohort/examples.parquet"
+SPLITS = {split: f"{RESULTS}/splits/{split}.parquet" for split in ("train", "val", "test")}
+SHARDS = range(STUDY.images.shards)
+IMAGES = f"{RESULTS}/images/index.parquet"
 
 # A killed run leaves Snakemake's locks behind; they are removed here, those of a living run stay.
 # Jobs parse this file too and leave the lock to the run that started them.
@@ -43,6 +53,26 @@ def settings(model, *keys):
     return {key: values[key] for key in keys} if keys else values
 
 
+def placed(path):
+    """Return a path in the folder that a module's `prefix` names, which `params` do not follow."""
+    return str(workflow.modifier.modify_path(path))
+
+
+def made_by_another_study(path):
+    """Tell whether a study that was read before this one, in the same DAG, has a rule for `path`."""
+    return any(placed(path) in rule.output for rule in workflow.rules)
+
+
+def of_source(path):
+    """Return a path of the source: what the study itself renders follows a module's `prefix`."""
+    return path if path.startswith(f"{RESULTS}/") else local(path)
+
+
+SOURCE_INPUTS = {name: of_source(path) for name, path in SOURCE.inputs().items()}
+OWN_ROOT = SOURCE.root is not None and SOURCE.root.startswith(f"{RESULTS}/")
+SOURCE_ROOT = placed(SOURCE.root) if OWN_ROOT else SOURCE.root
+
+
 def gpu_job(**resources):
     """Return a GPU rule's resources, less those that a profile's default-resources speak of.
 
@@ -55,27 +85,25 @@ def gpu_job(**resources):
     return {name: value for name, value in resources.items() if name not in said}
 
 
-def tree_root():
-    """Return the root of the MIMIC-CXR-JPG tree that the study reads, or None in the cloud."""
-    return {
-        "phantom": f"{RESULTS}/phantom",
-        "tree": CONFIG.site.data_root,
-        "bigquery": None,
-    }[CONFIG.source]
-
-
-def tree_tables(wildcards):
-    """Return the tree's CSVs by name; none where BigQuery answers."""
-    if CONFIG.source == "phantom":
-        return dict(rules.render_phantom.output.items())
-    if CONFIG.source == "tree":
-        return {table: str(tree_csv(tree_root(), table)) for table in ("metadata", "chexpert")}
-    return {}
-
-
 def runs(pattern):
     """Return `pattern` for every arm and seed of the study."""
     return expand(pattern, arm=list(STUDY.arms), seed=STUDY.train.seeds)
+
+
+def first_runs(pattern):
+    """Return `pattern` for every arm and the first seed."""
+    return expand(pattern, arm=list(STUDY.arms), seed=STUDY.train.seeds[0])
+
+
+def arm_protocol(arm):
+    """Return the settings of an arm that its method reads; the base is an input of the job."""
+    values = settings(STUDY.arms[arm])
+    return {key: value for key, value in values.items() if key not in ("base", "init_from")}
+
+
+def task_protocol():
+    """Return the settings of the task that training reads; a change of them trains again."""
+    return {k: v for k, v in settings(STUDY.task).items() if k not in TASK.not_training}
 
 
 def protocol(train):
@@ -83,15 +111,49 @@ def protocol(train):
     return {key: value for key, value in settings(train).items() if key not in NOT_PROTOCOL}
 
 
-def cached_features(arm):
-    """Return the cached output of the vision tower, or nothing where the arm changes the tower."""
-    train = STUDY.train
-    reads = (
-        train.cache_vision_features
-        and train.shift_augmentation == 0
-        and not adapts_vision(arm.method, arm.targets)
+BASES = {arm: CONFIG.place(arm).folder for arm in STUDY.arms}
+
+
+def base_of(wildcards):
+    """Return the base folder of a run."""
+    return BASES[wildcards.arm].format(seed=getattr(wildcards, "seed", STUDY.train.seeds[0]))
+
+
+def reads_features(arm):
+    """Tell whether an arm reads the output of its base's frozen part from a cache."""
+    architecture = CONFIG.architecture(arm, fetched=False)
+    return (
+        STUDY.train.cache_frozen_features
+        and bool(TASK.frozen_part)
+        and "{seed}" not in BASES[arm]
+        and not TASK.changes_inputs(settings(STUDY.task))
+        and METHODS[arm].leaves_alone(architecture, TASK.frozen_part, TASK.heads)
     )
-    return rules.cache_vision_features.output.features if reads else []
+
+
+def features_of(arm):
+    """Return the cached features of an arm's base."""
+    return f"{RESULTS}/images/features/{Path(BASES[arm]).name}.npy"
+
+
+def assets(arm, predicting=False):
+    """Return the input function for what the task reads besides the splits, by name."""
+
+    def of(wildcards):
+        name = arm or wildcards.arm
+        found = {"images": IMAGES} if TASK.images else {}
+        readable = not predicting or TASK.reads_features(settings(STUDY.task))
+        if readable and reads_features(name):
+            found["features"] = features_of(name)
+        return found
+
+    return of
+
+
+def start_of(arm):
+    """Return the model folder whose trained weights an arm starts from, or nothing."""
+    start = STUDY.arms[arm].init_from
+    return [] if start is None else STARTS[start].model
 
 
 def previous_chunk(arm):
@@ -105,11 +167,11 @@ def previous_chunk(arm):
     return chunk_before
 
 
-def figure(name, category, title):
+def figure(name, category, title, caption=None):
     """Return the outputs of one figure: vector (in the report page), bitmap, the table behind it."""
     vector = report(
         f"{RESULTS}/figures/{name}.svg",
-        caption=f"../report/{name}.rst",
+        caption=caption or f"../report/{name}.rst",
         category=category,
         labels={"what": title},
     )
@@ -118,10 +180,14 @@ def figure(name, category, title):
 
 # How runs are carried out, but not what they compute. Scripts read it from `config`: in `params`
 # a change would train finished arms again.
-config["conduct"] = {
-    "train": settings(STUDY.train, *NOT_PROTOCOL),
-    "eval_batch_size": STUDY.train.eval_batch_size or STUDY.train.batch_size,
-    "tensorboard": CONFIG.site.tensorboard,
+config = {
+    **config,
+    "conduct": {
+        "train": settings(STUDY.train, *NOT_PROTOCOL),
+        "task": {key: settings(STUDY.task)[key] for key in TASK.not_training},
+        "eval_batch_size": STUDY.train.eval_batch_size or STUDY.train.batch_size,
+        "tensorboard": CONFIG.site.tensorboard,
+    },
 }
-SPLITS = expand(f"{RESULTS}/splits/{{split}}.parquet", split=["train", "val", "test"])
-SHARDS = range(STUDY.images.shards)
+# Figures that the source's rules add to the comparison.
+SOURCE_FIGURES = []

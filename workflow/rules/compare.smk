@@ -5,8 +5,10 @@ rule compare_arms:
     input:
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
-        costs=runs(rules.select_checkpoint.output.cost),
+        costs=runs(f"{RUN}/cost.json"),
+        train=SPLITS["train"],
     output:
+        words=f"{RESULTS}/comparison/words.json",
         table=report(
             f"{RESULTS}/comparison/comparison.csv",
             caption="../report/comparison_table.rst",
@@ -31,6 +33,9 @@ rule compare_arms:
     params:
         runs=[(arm, seed) for arm in STUDY.arms for seed in STUDY.train.seeds],
         arms={name: settings(arm) for name, arm in STUDY.arms.items()},
+        task=settings(STUDY.task),
+        reference=CONFIG.reference,
+        group=SOURCE.group,
         study=CONFIG.name,
         config=settings(STUDY),
         score=settings(STUDY.score, "bootstrap_samples", "confidence", "seed"),
@@ -42,7 +47,11 @@ rule compare_arms:
 
 rule plot_loss_curves:
     input:
-        histories=runs(rules.select_checkpoint.output.history),
+        histories=[
+            f"{RESULTS}/runs/{arm}/seed-{seed}/history.csv"
+            for arm in TRAINED
+            for seed in STUDY.train.seeds
+        ],
     output:
         figure("loss_curves", "2. Training", "Loss by epoch"),
     log:
@@ -50,7 +59,7 @@ rule plot_loss_curves:
     conda:
         "../../envs/tables.yaml"
     params:
-        runs=rules.compare_arms.params.runs,
+        runs=[(arm, seed) for arm in TRAINED for seed in STUDY.train.seeds],
     message:
         "Drawing loss curves"
     script:
@@ -60,14 +69,13 @@ rule plot_loss_curves:
 rule plot_quality:
     input:
         table=rules.compare_arms.output.table,
+        words=rules.compare_arms.output.words,
     output:
         figure("quality", "1. Comparison", "Quality by arm"),
     log:
         f"{RESULTS}/logs/plot_quality.log",
     conda:
         "../../envs/tables.yaml"
-    params:
-        metrics=list(STUDY.score.metrics),
     message:
         "Drawing quality by arm"
     script:
@@ -92,6 +100,7 @@ rule plot_cost:
 rule plot_quality_cost:
     input:
         table=rules.compare_arms.output.table,
+        words=rules.compare_arms.output.words,
     output:
         figure("quality_cost", "1. Comparison", "Quality against cost"),
     log:
@@ -102,23 +111,6 @@ rule plot_quality_cost:
         "Drawing quality against cost"
     script:
         "../scripts/plot_quality_cost.py"
-
-
-rule plot_label_counts:
-    input:
-        all=rules.query_metadata.output.table,
-        sampled=rules.sample_5000_per_label.output.table,
-        splits=SPLITS,
-    output:
-        figure("label_counts", "3. Data", "Positive labels through the chain"),
-    log:
-        f"{RESULTS}/logs/plot_label_counts.log",
-    conda:
-        "../../envs/tables.yaml"
-    message:
-        "Drawing label counts through the chain"
-    script:
-        "../scripts/plot_label_counts.py"
 
 
 rule plot_split_balance:
@@ -136,27 +128,77 @@ rule plot_split_balance:
         "../scripts/plot_split_balance.py"
 
 
-# Images and texts of patients never reach a figure: this one exists for public data alone.
-rule plot_examples:
-    input:
-        predictions=expand(
-            rules.generate.output.predictions, arm=list(STUDY.arms), seed=STUDY.train.seeds[0]
-        ),
-        index=rules.index_images.output.index,
-    output:
-        figure("examples", "4. Examples", "Images and reports"),
-    log:
-        f"{RESULTS}/logs/plot_examples.log",
-    conda:
-        "../../envs/tables.yaml"
-    params:
-        arms=list(STUDY.arms),
-        public=STUDY.data.public,
-        seed=STUDY.score.seed,
-    message:
-        "Drawing example reports"
-    script:
-        "../scripts/plot_examples.py"
+SWEEP_FIGURES = []
+
+# A figure over rank or learning rate comes by itself where arms differ in that number alone.
+for swept_key, swept_title in SWEPT.items():
+    if swept_lines({name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key):
+
+        rule:
+            name:
+                f"plot_{swept_key}_sweep"
+            input:
+                table=rules.compare_arms.output.table,
+                words=rules.compare_arms.output.words,
+            output:
+                figure(
+                    f"{swept_key}_sweep",
+                    "1. Comparison",
+                    f"Quality over {swept_title}",
+                    "../report/sweep.rst",
+                ),
+            log:
+                f"{RESULTS}/logs/plot_{swept_key}_sweep.log",
+            conda:
+                "../../envs/tables.yaml"
+            params:
+                arms={name: settings(arm) for name, arm in STUDY.arms.items()},
+                key=swept_key,
+            message:
+                f"Drawing quality over {swept_title}"
+            script:
+                "../scripts/plot_sweep.py"
+
+        SWEEP_FIGURES += multiext(f"{RESULTS}/figures/{swept_key}_sweep", ".svg", ".png", ".csv")
+
+
+TASK_FIGURES = []
+
+# Examples of patients never reach a figure: some exist for public data alone.
+for figure_name, task_figure in TASK.figures.items():
+    if STUDY.data.public or not task_figure.public_only:
+
+        rule:
+            name:
+                f"plot_{figure_name}"
+            input:
+                **({"images": IMAGES} if TASK.images else {}),
+                predictions=first_runs(rules.predict.output.predictions),
+                models=first_runs(f"{RUN}/model") if task_figure.needs_model else [],
+                bases=(
+                    [BASES[arm].format(seed=STUDY.train.seeds[0]) for arm in STUDY.arms]
+                    if task_figure.needs_model
+                    else []
+                ),
+                train=SPLITS["train"],
+            output:
+                figure(figure_name, "4. Examples", task_figure.title, task_figure.caption),
+            log:
+                f"{RESULTS}/logs/plot_{figure_name}.log",
+            conda:
+                "../../envs/torch.yaml" if task_figure.needs_model else "../../envs/tables.yaml"
+            params:
+                name=figure_name,
+                task=settings(STUDY.task),
+                arms={arm: arm_protocol(arm) for arm in STUDY.arms},
+                public=STUDY.data.public,
+                seed=STUDY.score.seed,
+            message:
+                f"Drawing {task_figure.title.lower()}"
+            script:
+                "../scripts/plot_task_figure.py"
+
+        TASK_FIGURES += multiext(f"{RESULTS}/figures/{figure_name}", ".svg", ".png", ".csv")
 
 
 rule plot_comparison:
@@ -165,6 +207,7 @@ rule plot_comparison:
         rules.plot_quality.output,
         rules.plot_cost.output,
         rules.plot_quality_cost.output,
-        rules.plot_label_counts.output,
+        SOURCE_FIGURES,
         rules.plot_split_balance.output,
-        rules.plot_examples.output if STUDY.data.public else [],
+        SWEEP_FIGURES,
+        TASK_FIGURES,

@@ -1,34 +1,11 @@
-# In: cohort/reports.parquet and the images of a tree or of cloud storage.
+# In: cohort/examples.parquet and the images of a folder or of cloud storage.
 # Out: images/shard-*.npy and images/index.parquet.
-
-
-rule render_phantom:
-    output:
-        metadata=f"{RESULTS}/phantom/mimic-cxr-2.0.0-metadata.csv.gz",
-        chexpert=f"{RESULTS}/phantom/mimic-cxr-2.0.0-chexpert.csv.gz",
-        split=f"{RESULTS}/phantom/mimic-cxr-2.0.0-split.csv.gz",
-        checksums=f"{RESULTS}/phantom/SHA256SUMS.txt",
-        files=directory(f"{RESULTS}/phantom/files"),
-    log:
-        f"{RESULTS}/logs/render_phantom.log",
-    conda:
-        "../../envs/tables.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        phantom=settings(STUDY.data.phantom),
-        root=subpath(output.metadata, parent=True),
-    message:
-        "Rendering chest phantoms of {params.phantom[subjects]} subjects"
-    script:
-        "../scripts/render_phantom.py"
 
 
 rule cache_images:
     input:
-        table=rules.make_reports.output.table,
-        tables=(lambda wildcards: list(tree_tables(wildcards).values())),
+        table=EXAMPLES,
+        tables=list(SOURCE_INPUTS.values()),
     output:
         pixels=f"{RESULTS}/images/shard-{{shard}}.npy",
         index=f"{RESULTS}/images/shard-{{shard}}.parquet",
@@ -40,10 +17,11 @@ rule cache_images:
         mem_mb=2000,
         runtime=240,
     params:
-        root=tree_root(),
-        cloud=settings(CONFIG.site.cloud) if CONFIG.source == "bigquery" else None,
+        root=SOURCE_ROOT,
+        cloud=SOURCE.cloud,
         shards=STUDY.images.shards,
         size=STUDY.images.size,
+        colour=STUDY.images.colour,
         verify=STUDY.images.verify,
     message:
         "Caching images, shard {wildcards.shard} of {params.shards}"
@@ -53,10 +31,10 @@ rule cache_images:
 
 rule index_images:
     input:
-        table=rules.make_reports.output.table,
+        table=EXAMPLES,
         shards=expand(rules.cache_images.output.index, shard=SHARDS),
     output:
-        index=f"{RESULTS}/images/index.parquet",
+        index=IMAGES,
         account=f"{RESULTS}/images/account.json",
     log:
         f"{RESULTS}/logs/index_images.log",
@@ -71,29 +49,3 @@ rule index_images:
         "Collecting the image index"
     script:
         "../scripts/index_images.py"
-
-
-# Asked for by name, and made anew each time: it has no output. The cohort is no input either, as
-# asking what the query would cost must not run the query.
-rule plan_download:
-    input:
-        sql=workflow.source_path("../../resources/query_metadata.sql"),
-    log:
-        f"{RESULTS}/logs/plan_download.log",
-    localrule: True
-    conda:
-        "../../envs/tables.yaml"
-    params:
-        reports=f"{RESULTS}/cohort/reports.parquet",
-        root=tree_root(),
-        cloud=settings(CONFIG.site.cloud) if CONFIG.source == "bigquery" else None,
-        views=list(STUDY.data.views),
-        limit=STUDY.data.limit,
-        quota=STUDY.sample.quota,
-        size=STUDY.images.size,
-        results=RESULTS,
-        output=f"{RESULTS}/download_plan.json",
-    message:
-        "Planning the download"
-    script:
-        "../scripts/plan_download.py"

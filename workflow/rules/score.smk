@@ -2,22 +2,19 @@
 # sums.parquet}.
 
 
-rule generate:
+rule predict:
     input:
-        model=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/model",
-        base=BASE,
-        test=f"{RESULTS}/splits/test.parquet",
-        index=rules.index_images.output.index,
-        # The library's beam search takes pixels only.
-        features=lambda wildcards: (
-            cached_features(STUDY.arms[wildcards.arm]) if STUDY.score.num_beams == 1 else []
-        ),
+        unpack(assets(None, predicting=True)),
+        model=f"{RUN}/model",
+        base=base_of,
+        train=SPLITS["train"],
+        test=SPLITS["test"],
     output:
-        predictions=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/predictions.parquet",
+        predictions=f"{RUN}/predictions.parquet",
     log:
-        f"{RESULTS}/logs/generate/{{arm}}.seed-{{seed}}.log",
+        f"{RESULTS}/logs/predict/{{arm}}.seed-{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/generate/{{arm}}.seed-{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/predict/{{arm}}.seed-{{seed}}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: STUDY.train.threads
@@ -27,21 +24,23 @@ rule generate:
         mem_mb=16000,
         runtime=120,
     params:
-        train=settings(STUDY.train, "prompt", "max_tokens", "too_long", "precision", "threads"),
-        score=settings(STUDY.score, "max_new_tokens", "num_beams", "shuffle_images", "seed"),
+        task=settings(STUDY.task),
+        arm=lambda wildcards: arm_protocol(wildcards.arm),
+        train=settings(STUDY.train, "precision", "threads"),
+        score=settings(STUDY.score, "shuffle_inputs", "seed"),
     message:
-        "Writing reports with {wildcards.arm}, seed {wildcards.seed}"
+        "Predicting with {wildcards.arm}, seed {wildcards.seed}"
     script:
-        "../scripts/generate.py"
+        "../scripts/predict.py"
 
 
 rule score:
     input:
-        predictions=rules.generate.output.predictions,
-        train=f"{RESULTS}/splits/train.parquet",
+        predictions=rules.predict.output.predictions,
+        train=SPLITS["train"],
     output:
-        scores=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/scores.json",
-        sums=f"{RESULTS}/runs/{{arm}}/seed-{{seed}}/sums.parquet",
+        scores=f"{RUN}/scores.json",
+        sums=f"{RUN}/sums.parquet",
     log:
         f"{RESULTS}/logs/score/{{arm}}.seed-{{seed}}.log",
     conda:
@@ -50,7 +49,7 @@ rule score:
         mem_mb=4000,
         runtime=30,
     params:
-        template=STUDY.report.template,
+        task=settings(STUDY.task),
         score=settings(STUDY.score, "bootstrap_samples", "confidence", "seed"),
     message:
         "Scoring {wildcards.arm}, seed {wildcards.seed}"

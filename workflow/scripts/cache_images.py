@@ -7,6 +7,7 @@ with job(snakemake.log[0]):
         shard=int(snakemake.wildcards.shard),
         shards=snakemake.params.shards,
         size=snakemake.params.size,
+        colour=snakemake.params.colour,
         verify=snakemake.params.verify,
         root=snakemake.params.root,
         cloud=snakemake.params.cloud,

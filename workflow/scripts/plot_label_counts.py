@@ -1,5 +1,5 @@
-from peft_ablation.figures import plot_label_counts
 from peft_ablation.logs import job
+from peft_ablation.sources.mimic.label_counts import plot_label_counts
 
 with job(snakemake.log[0]):
     plot_label_counts(

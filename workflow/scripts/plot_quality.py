@@ -2,4 +2,4 @@ from peft_ablation.figures import plot_quality
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):
-    plot_quality(snakemake.input.table, metrics=snakemake.params.metrics, outputs=snakemake.output)
+    plot_quality(snakemake.input.table, words=snakemake.input.words, outputs=snakemake.output)

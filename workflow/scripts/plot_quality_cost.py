@@ -2,4 +2,4 @@ from peft_ablation.figures import plot_quality_cost
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):
-    plot_quality_cost(snakemake.input.table, outputs=snakemake.output)
+    plot_quality_cost(snakemake.input.table, words=snakemake.input.words, outputs=snakemake.output)

@@ -5,7 +5,7 @@ with job(snakemake.log[0]):
     score_predictions(
         snakemake.input.predictions,
         train=snakemake.input.train,
-        template=snakemake.params.template,
+        task=snakemake.params.task,
         **snakemake.params.score,
         output=snakemake.output.scores,
         sums=snakemake.output.sums,

@@ -1,23 +1,26 @@
 from peft_ablation.logs import job
+from peft_ablation.tasks import ASSETS
 from peft_ablation.training.chunk import train_chunk
+from peft_ablation.training.inputs import RunInputs
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.resources.attempt):
+    conduct = snakemake.config["conduct"]
     train_chunk(
-        task=snakemake.params.task,
-        arm_name=snakemake.params.arm_name,
-        arm=snakemake.params.arm,
-        settings={**snakemake.params.train, **snakemake.config["conduct"]["train"]},
-        seed=int(snakemake.wildcards.seed),
+        RunInputs(
+            task={**snakemake.params.task, **conduct["task"]},
+            arm=snakemake.params.arm,
+            settings={**snakemake.params.train, **conduct["train"]},
+            seed=int(snakemake.wildcards.seed),
+            base=snakemake.input.base,
+            train=snakemake.input.train,
+            val=snakemake.input.val,
+            assets={name: path for name, path in snakemake.input.items() if name in ASSETS},
+            init_from=snakemake.input.get("init_from") or None,
+        ),
+        name=f"{snakemake.params.arm_name} seed {snakemake.wildcards.seed}",
         chunk=int(snakemake.wildcards.chunk),
-        base=snakemake.input.base,
-        train=snakemake.input.train,
-        val=snakemake.input.val,
-        index=snakemake.input.index,
-        features=snakemake.input.get("features") or None,
         previous=snakemake.input.get("previous") or None,
         checkpoints=snakemake.params.checkpoints,
-        tensorboard=(
-            snakemake.params.tensorboard if snakemake.config["conduct"]["tensorboard"] else None
-        ),
+        tensorboard=snakemake.params.tensorboard if conduct["tensorboard"] else None,
         output=snakemake.output.chunk,
     )

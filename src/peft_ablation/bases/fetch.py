@@ -8,21 +8,18 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
 from peft_ablation.artifacts import read_json, sha256_file, sha256_json, whole_folder, write_json
-from peft_ablation.errors import InputError
+from peft_ablation.errors import InputError, near_miss
 
 log = logging.getLogger(__name__)
 
 PHANTOM_VERSION: Final = 1
 """Raise when renderer, tokenizer or pre-training change what the same settings make."""
-
-MODEL_TYPE: Final = "git"
-"""`model_type` of a base's `config.json`."""
 
 FILES: Final = (
     "*.safetensors",
@@ -42,11 +39,40 @@ FILES: Final = (
 )
 """All that is taken from a hub repository or a folder."""
 
-_TOKENIZERS: Final = ("tokenizer.json", "vocab.txt", "vocab.json")
+KEYWORDS: Final = ("phantom", "random")
+"""Ids of bases that are made here instead of fetched."""
+
+_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+TOKENIZERS: Final = ("tokenizer.json", "vocab.txt", "vocab.json")
+"""Files of which a tokenizer has at least one."""
+
 _PIN: Final = (
     "pin a commit that has model.safetensors, from the page Files and versions of the model, "
     "or convert the weights and give the local folder"
 )
+
+
+def check_base_id(identity: str, revision: str | None) -> None:
+    """Raise `InputError` unless an id can mean a base: it asks the disk, but not the hub.
+
+    A keyword is made here; a folder must be there; `owner/name` that is no folder is a hub id and
+    needs a revision. All else can only be a folder: `./x`, `/x`, `../x`, `x/y/z`, a single word.
+    """
+    path = Path(identity)
+    if identity in KEYWORDS or path.is_dir():
+        return
+    if _HUB_ID.fullmatch(identity) and not path.exists():
+        if revision is None:
+            raise InputError(
+                f"base.revision: missing: no folder {identity}, and a hub id needs its commit; pin "
+                "it, from the page Files and versions of the model"
+            )
+        return
+    found = "a file, expected a folder" if path.exists() else "no such folder"
+    raise InputError(
+        f"base.id: {identity!r} is {found}; expected {', '.join(KEYWORDS)}, a folder that holds "
+        f"config.json, or a hub id such as microsoft/git-base{near_miss(identity, KEYWORDS)}"
+    )
 
 
 def base_folder(bases: str, base: Mapping[str, Any], prompt: str = "") -> str:
@@ -86,31 +112,36 @@ def _wanted(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in FILES)
 
 
-def fetch_base(identity: str, revision: str | None, output: str | Path) -> None:
+def fetch_base(
+    identity: str,
+    revision: str | None,
+    output: str | Path,
+    *,
+    model_types: Collection[str],
+    tokenizer: bool,
+) -> None:
     """Copy a base from the hub at a commit, or from a local folder, to `output`.
 
     Writes `base.json` with the id, the commit that `revision` resolved to (null for a folder) and
     the SHA-256 of each file. Raises `InputError` for an id that is neither, a hub that cannot be
-    reached, and a base that is no GIT in safetensors with its tokenizer; nothing is left then.
+    reached, and a base that `check_base` refuses; nothing is left then.
     """
+    check_base_id(identity, revision)
     with whole_folder(output) as folder:
         local = Path(identity)
         if local.is_dir():
             commit = None
-            check_base(local)
+            check_base(local, model_types=model_types, tokenizer=tokenizer)
             for path in sorted(local.iterdir()):
                 if path.is_file() and _wanted(path.name):
                     shutil.copyfile(path, folder / path.name)
-        elif re.fullmatch(r"[\w.-]+/[\w.-]+", identity) and revision:
+        else:
+            assert revision is not None
             commit = _download(identity, revision, folder)
-            check_base(folder, f"{identity} at {revision}")
+            name = f"{identity} at {revision}"
+            check_base(folder, name, model_types=model_types, tokenizer=tokenizer)
             if commit != revision:
                 log.warning("base.revision: %s may move; pin %s", revision, commit)
-        else:
-            raise InputError(
-                f"base.id: {identity!r} is no folder and no hub id with a revision; expected "
-                "phantom, a folder that holds config.json, or an id such as microsoft/git-base"
-            )
         sums = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         sums.pop("base.json", None)
         record = {"id": identity, "revision": revision, "commit": commit, "sha256": sums}
@@ -156,8 +187,18 @@ def _unreachable(identity: str, error: Exception) -> InputError:
     )
 
 
-def check_base(folder: str | Path, name: str | None = None) -> None:
-    """Raise `InputError` unless a folder holds a GIT: configuration, safetensors, tokenizer."""
+def check_base(
+    folder: str | Path,
+    name: str | None = None,
+    *,
+    model_types: Collection[str],
+    tokenizer: bool,
+) -> None:
+    """Raise `InputError` unless a folder holds a base: configuration and whole safetensors.
+
+    Its `model_type` must be among `model_types`, where any are given; `tokenizer` says whether one
+    must lie beside the weights. `name` is what the base is called in messages.
+    """
     root, where = Path(folder), name or str(folder)
     config = root / "config.json"
     if not config.is_file():
@@ -167,8 +208,11 @@ def check_base(folder: str | Path, name: str | None = None) -> None:
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise InputError(f"base {where}: config.json is not JSON; fetch the base again") from None
     found = settings.get("model_type") if isinstance(settings, dict) else None
-    if found != MODEL_TYPE:
-        raise InputError(f"base {where}: model_type is {found!r}, expected {MODEL_TYPE!r}")
+    if model_types and found not in model_types:
+        raise InputError(
+            f"base {where}: found a base of another architecture, model_type {found!r}; the task "
+            f"takes {', '.join(sorted(model_types))}"
+        )
     weights = sorted(root.glob("*.safetensors"))
     if not weights:
         others = sorted(path.name for path in root.iterdir() if path.suffix in (".bin", ".pt"))
@@ -182,9 +226,9 @@ def check_base(folder: str | Path, name: str | None = None) -> None:
         missing = sorted(listed - {path.name for path in weights})
         if missing:
             raise InputError(f"base {where}: {missing[0]} is missing; fetch the base again")
-    if not any((root / file).is_file() for file in _TOKENIZERS):
+    if tokenizer and not any((root / file).is_file() for file in TOKENIZERS):
         raise InputError(
-            f"base {where}: no tokenizer; expected {' or '.join(_TOKENIZERS)} beside the weights"
+            f"base {where}: no tokenizer; expected {' or '.join(TOKENIZERS)} beside the weights"
         )
 
 

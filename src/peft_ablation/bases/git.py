@@ -15,21 +15,17 @@ Shapes: B images or texts, N image tokens, T text tokens, D hidden size, H heads
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from peft_ablation.artifacts import read_json
 from peft_ablation.bases.cpu_kernels import dropout, lighten
+from peft_ablation.bases.pixels import Normalize
 
 IGNORED = -100
 """Label of a position that is not supervised, as in torch and transformers."""
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 LayerCache = tuple[Tensor, Tensor]
 """Keys and values of one layer, each (B, H, tokens, D / H)."""
@@ -45,34 +41,6 @@ def lightened(model: Any) -> Any:
     lighten(model)
     git_of(model).config.vision_config._attn_implementation = "sdpa"
     return model
-
-
-class Normalize(nn.Module):
-    """uint8 grey pixels (B, H, W) to the normalised float channels (B, 3, H, W) of the base."""
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """Take the base's per-channel `mean` and `std`, on the scale 0 to 1."""
-        super().__init__()
-        channel_mean, channel_std = (torch.tensor(v).view(1, 3, 1, 1) for v in (mean, std))
-        self.register_buffer("scale", 1 / (255 * channel_std), persistent=False)
-        self.register_buffer("shift", -channel_mean / channel_std, persistent=False)
-
-    @classmethod
-    def of(cls, base: str | Path) -> "Normalize":
-        """Read mean and std from a base folder's `preprocessor_config.json`; CLIP's without it."""
-        for name in ("preprocessor_config.json", "processor_config.json"):
-            path = Path(base, name)
-            if path.is_file():
-                found = read_json(path)
-                found = found.get("image_processor", found)
-                if "image_mean" in found:
-                    return cls(tuple(found["image_mean"]), tuple(found["image_std"]))
-        return cls(CLIP_MEAN, CLIP_STD)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalise on the device the pixels are on."""
-        scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
-        return pixels.unsqueeze(1).to(scale.dtype) * scale + shift
 
 
 def encode_image(model: Any, pixels: Tensor) -> Tensor:

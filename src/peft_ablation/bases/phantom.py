@@ -20,11 +20,11 @@ from tqdm import tqdm
 from peft_ablation.artifacts import whole_folder, write_json
 from peft_ablation.bases.git import (
     IGNORED,
-    Normalize,
     encode_image,
     image_stream,
     supervised_losses,
 )
+from peft_ablation.bases.pixels import Normalize
 from peft_ablation.sources.mimic.labels import LABELS, NO_FINDING, Mention
 from peft_ablation.sources.mimic.reports import TEMPLATES, load_template, normalise
 from peft_ablation.sources.phantom.anatomy import NOT_MENTIONED, Labels, render

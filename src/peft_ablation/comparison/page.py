@@ -4,99 +4,114 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
+from peft_ablation.comparison.words import Words
 
 Row = Mapping[str, Any]
 NONE: Final = "–"
-LOWER_IS_BETTER: Final = {"test_loss"}
-NAMES: Final = {"bleu": "BLEU", "findings_f1": "findings F1", "test_loss": "test loss"}
-DIGITS: Final = {"bleu": 1, "findings_f1": 3, "test_loss": 3}
 
 
 def comparison_page(
-    rows: Sequence[Row], *, study: str, reference: str | None, confidence: float, samples: int
+    rows: Sequence[Row],
+    words: Words,
+    *,
+    study: str,
+    reference: str | None,
+    confidence: float,
+    samples: int,
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`."""
     level = f"{100 * confidence:g} %"
     first = rows[0]
+    smoke = (
+        [Paragraph("A smoke run: it shows that the study runs. Its scores mean nothing.")]
+        if study.endswith(".smoke")
+        else []
+    )
+    examples, groups = first["test_examples"], first["test_groups"]
+    of_groups = f" of {groups:,} {words.group}s" if groups != examples else ""
     return [
         Heading(f"Comparison of arms, study {study}", 1),
+        *smoke,
         Paragraph(
-            f"{first['test_reports']:,} test reports of {first['test_subjects']:,} subjects; "
-            f"scores are means over seeds, in brackets the {level} interval over subjects and "
-            "seeds."
+            f"{examples:,} test {words.example}s{of_groups}; scores are means over seeds, in "
+            f"brackets the {level} interval over {words.group}s and seeds."
         ),
         Heading("Quality"),
-        _quality(rows),
-        *_differences(rows, reference),
-        Heading("Does the model look at the image?"),
-        _honesty(rows),
+        _quality(rows, words),
+        *_differences(rows, words, reference),
+        Heading("Does the model look at its input?"),
+        _honesty(rows, words),
         Heading("What it costs"),
         _costs(rows),
         Heading("What the columns mean"),
-        Items(_meanings(level, samples)),
+        Items(_meanings(words, level, samples)),
         Heading("What is not comparable"),
         Items(_caveats(rows)),
     ]
 
 
-def _quality(rows: Sequence[Row]) -> Table:
+def _quality(rows: Sequence[Row], words: Words) -> Table:
     first = rows[0]
     arms = [
         [
             row["arm"],
             str(row["seeds"]),
-            *(_with_interval(row, metric) for metric in ("bleu", "findings_f1", "test_loss")),
-            _plain(row["findings_f1_sd"], 3),
-            _plain(row["bleu_sd"], 1),
-            _plain(row["distinct_texts"], 0),
-            _plain(row["unparsable_share"], 1, 100, " %"),
+            *(_with_interval(row, words, metric) for metric in words.compared),
+            _rounded(row[f"{words.headline}_sd"], words, words.headline),
+            *(
+                _plain(row[extra.name], extra.digits, extra.scale, extra.unit)
+                for extra in words.extras
+            ),
         ]
         for row in rows
     ]
     baselines = [
         [
-            f"{name} (no training)",
+            f"{title} (no training)",
             NONE,
-            _plain(first[f"{column}_bleu"], 1),
-            _plain(first[f"{column}_findings_f1"], 3),
-            *[NONE] * 5,
+            *(_rounded(first.get(f"{name}_{metric}"), words, metric) for metric in words.compared),
+            *[NONE] * (1 + len(words.extras)),
         ]
-        for name, column in (
-            ("commonest report, always", "constant_report"),
-            ("commonest findings, always", "label_prior"),
-            ("best number of them, always", "best_prior"),
-        )
+        for name, title in words.baselines.items()
     ]
-    header = ("arm", "seeds", "BLEU", "findings F1", "test loss", "F1, SD over seeds")
     return Table(
-        (*header, "BLEU, SD over seeds", "distinct texts", "unparsable sentences"),
+        (
+            "arm",
+            "seeds",
+            *map(words.title, words.compared),
+            f"{words.title(words.headline)}, SD over seeds",
+            *(extra.title for extra in words.extras),
+        ),
         [*arms, *baselines],
     )
 
 
-def _differences(rows: Sequence[Row], reference: str | None) -> list[Block]:
+def _differences(rows: Sequence[Row], words: Words, reference: str | None) -> list[Block]:
     compared = [row for row in rows if row["arm"] != reference]
     if reference is None:
-        return [Paragraph("The study has no arm of method full to compare with.")]
+        return [Paragraph("The study has no arm that trains every weight to compare with.")]
     if not compared:
         return []
-    metrics = ("findings_f1", "bleu", "test_loss")
     return [
         Heading(f"Difference to {reference}"),
         Table(
             (
                 "arm",
-                *(f"{NAMES[metric]}{part}" for metric in metrics for part in ("", ", verdict")),
+                *(
+                    f"{words.title(metric)}{part}"
+                    for metric in words.compared
+                    for part in ("", ", verdict")
+                ),
             ),
             [
                 [
                     row["arm"],
                     *(
                         cell
-                        for metric in metrics
+                        for metric in words.compared
                         for cell in (
-                            _with_interval(row, f"{metric}_difference", signed=True),
-                            _verdict(row, metric),
+                            _with_interval(row, words, metric, "_difference"),
+                            _verdict(row, words, metric),
                         )
                     ),
                 ]
@@ -106,44 +121,41 @@ def _differences(rows: Sequence[Row], reference: str | None) -> list[Block]:
     ]
 
 
-def _verdict(row: Row, metric: str) -> str:
+def _verdict(row: Row, words: Words, metric: str) -> str:
     low, high = row[f"{metric}_difference_low"], row[f"{metric}_difference_high"]
     if low is None:
         return NONE
     if low <= 0 <= high:
         return "not told apart"
-    return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    return "better" if (low > 0) == words.metrics[metric]["higher_is_better"] else "worse"
 
 
-def _honesty(rows: Sequence[Row]) -> Table:
+def _honesty(rows: Sequence[Row], words: Words) -> Table:
+    head = words.title(words.headline)
+    others = [name for name in words.compared if name != words.headline]
     return Table(
         (
             "arm",
-            "findings F1, images shuffled",
+            f"{head}, inputs shuffled",
             "lost",
-            "BLEU, images shuffled",
-            "beats commonest report, BLEU",
-            "beats commonest report, F1",
-            "beats commonest findings, F1",
+            *(f"{words.title(metric)}, inputs shuffled" for metric in others),
+            *(
+                f"beats {words.baselines.get(claim.baseline, claim.baseline)}: "
+                f"{words.title(claim.metric)}"
+                for claim in words.claims
+            ),
             "loses half when shuffled",
-            "all four",
+            "all of these",
         ),
         [
             [
                 row["arm"],
-                _plain(row["findings_f1_shuffled"], 3),
-                _plain(row["findings_f1_lost_when_shuffled"], 0, 100, " %"),
-                _plain(row["bleu_shuffled"], 1),
-                *(
-                    _yes(row[column])
-                    for column in (
-                        "beats_constant_bleu",
-                        "beats_constant_findings_f1",
-                        "beats_label_prior_findings_f1",
-                        "loses_half_when_shuffled",
-                        "honest_learning",
-                    )
-                ),
+                _rounded(row[f"{words.headline}_shuffled"], words, words.headline),
+                _plain(row[f"{words.headline}_lost_when_shuffled"], 0, 100, " %"),
+                *(_rounded(row[f"{metric}_shuffled"], words, metric) for metric in others),
+                *(_yes(row[words.claim(claim)]) for claim in words.claims),
+                _yes(row["loses_half_when_shuffled"]),
+                _yes(row["honest_learning"]),
             ]
             for row in rows
         ],
@@ -174,7 +186,7 @@ def _costs(rows: Sequence[Row]) -> Table:
                 _plain(row["examples_per_second"], 1),
                 _plain(row["peak_memory_mb"], 0),
                 _plain(row["adapter_mb"], 2),
-                f"{row['learning_rate']:g}",
+                NONE if row["learning_rate"] is None else f"{row['learning_rate']:g}",
                 f"{row['best_epoch']} of {row['epochs']}",
             ]
             for row in rows
@@ -182,23 +194,25 @@ def _costs(rows: Sequence[Row]) -> Table:
     )
 
 
-def _meanings(level: str, samples: int) -> list[str]:
+def _meanings(words: Words, level: str, samples: int) -> list[str]:
+    definitions = [
+        f"{said['title'][:1].upper()}{said['title'][1:]}: {said['definition']}."
+        for name, said in words.metrics.items()
+        if name in words.compared
+    ]
     return [
-        "BLEU: corpus BLEU by sacrebleu, 0 to 100. On template reports a constant text can have a "
-        "high BLEU: read it beside findings F1 and the baselines.",
-        "Findings F1: micro F1, 0 to 1, of the pathologies that reports state as present; reports "
-        "are parsed by the template. No Finding has no part in it.",
-        "Test loss: mean negative log-likelihood a token of the true reports, in nats.",
-        f"Intervals: {level}, percentile bootstrap, {samples:,} resamples of subjects and of "
-        "seeds; the same subjects are drawn for every arm, so that differences are paired. With "
-        "few seeds their share of the interval is rough: see the standard deviation (SD).",
+        *definitions,
+        f"Intervals: {level}, percentile bootstrap, {samples:,} resamples of "
+        f"{words.group}s and of seeds; the same {words.group}s are drawn for every arm, so that "
+        "differences are paired. With few seeds their share of the interval is rough: see the "
+        "standard deviation (SD).",
         "Verdict: better or worse where the interval of the difference leaves out 0, else not "
         "told apart. The intervals are not corrected for the number of comparisons.",
-        "Commonest report, commonest findings: texts made from the training split and given for "
-        "every image; of the findings as many as a training report has on average, or as many as "
-        "give the best F1 on the training split.",
-        "Images shuffled: the test images are permuted among themselves before the reports are "
-        "written. A model that reads the image loses its findings F1.",
+        f"No training: what is given for every {words.example} alike, made from the training split "
+        "alone. A constant can score high without looking at any input: an arm must beat it.",
+        "Inputs shuffled: the test inputs (images, say) are permuted among themselves before the "
+        f"model predicts. A model that reads them loses its {words.title(words.headline)}; lost is "
+        "the share of what it has above the baseline that it should fall to.",
         "Training time is that of optimizer steps, without evaluation, saving and waiting; peak "
         "memory is the largest of all seeds; stored is what this arm needs on disk besides the "
         "base: the adapter, or the whole model.",
@@ -206,7 +220,9 @@ def _meanings(level: str, samples: int) -> list[str]:
 
 
 def _caveats(rows: Sequence[Row]) -> list[str]:
-    rates = ", ".join(f"{row['arm']} {row['learning_rate']:g}" for row in rows)
+    rates = ", ".join(
+        f"{row['arm']} {row['learning_rate']:g}" for row in rows if row["learning_rate"]
+    )
     caveats = [
         f"Learning rates are set in the study ({rates}). Nothing here tunes them: unless the study "
         "file says how they were chosen, the arms had no equal budget of tuning, and part of a "
@@ -235,14 +251,18 @@ def _caveats(rows: Sequence[Row]) -> list[str]:
     return caveats
 
 
-def _with_interval(row: Row, column: str, *, signed: bool = False) -> str:
-    digits = DIGITS[column.removesuffix("_difference")]
-    value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+def _with_interval(row: Row, words: Words, metric: str, what: str = "") -> str:
+    digits = words.metrics[metric]["digits"]
+    value, low, high = (row[f"{metric}{what}{end}"] for end in ("", "_low", "_high"))
     if value is None:
         return NONE
-    form = f"{'+' if signed else ''}.{digits}f"
+    form = f"{'+' if what else ''}.{digits}f"
     interval = "" if low is None else f" [{low:{form}}, {high:{form}}]"
     return f"{value:{form}}{interval}"
+
+
+def _rounded(value: float | None, words: Words, metric: str) -> str:
+    return _plain(value, words.metrics[metric]["digits"])
 
 
 def _plain(value: float | None, digits: int, scale: float = 1, unit: str = "") -> str:

@@ -1,9 +1,9 @@
 """The comparison of arms: one row an arm, quality with intervals beside what it costs.
 
 A score of an arm is the mean over its seeds. Its interval holds both sources of chance that can be
-resampled: in each resample the test subjects are drawn with replacement (the same draw for every
+resampled: in each resample the test groups are drawn with replacement (the same draw for every
 run of every arm) and so are the arm's seeds; the replicate is the mean over the drawn seeds of the
-score on the drawn subjects. The difference between two arms is resampled in the same way, pair by
+score on the drawn groups. The difference between two arms is resampled in the same way, pair by
 pair. With two or three seeds their part of the interval is rough: the standard deviation over
 seeds stands beside it.
 """
@@ -21,39 +21,34 @@ from numpy.typing import NDArray
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
 from peft_ablation.comparison.page import comparison_page
 from peft_ablation.comparison.pages import html, markdown
+from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
 from peft_ablation.metrics.bootstrap import percentile_interval, resampled_seeds, resampled_sums
+from peft_ablation.metrics.metric import Metric, sum_columns, value_of
 from peft_ablation.provenance import manifest as describe
-from peft_ablation.scoring.scores import METRICS, SUMS
+from peft_ablation.tasks import Task, open_task
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-COMPARED: Final = ("bleu", "findings_f1", "test_loss")
-"""Scores that get an interval, a deviation over seeds and a difference to the reference arm."""
 SECONDS: Final = ("train_seconds", "evaluate_seconds", "saving_seconds", "waiting_seconds")
 """Wall seconds of a run by what it did: the mean over seeds."""
 PEAKS: Final = ("peak_memory_mb", "reserved_peak_memory_mb")
 """Largest memory while training: the maximum over seeds."""
-BASELINES: Final = {
-    "constant": "constant_report",
-    "label_prior": "label_prior",
-    "best_prior": "best_prior",
-}
-"""Names of the baselines in a run's scores and in the columns of the comparison."""
 HALF: Final = 0.5
-"""A model that looks loses at least this share of its findings F1 with shuffled images."""
+"""An arm that looks at its inputs loses at least this share of what its headline score has above
+the floor when they are shuffled."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One arm and seed: its scores, its cost, and its sums by subject, (S, len(SUMS)) by text."""
+    """One arm and seed: scores, cost, and sums by group (G, columns), by set of predictions."""
 
     arm: str
     seed: int
     scores: Mapping[str, Any]
     cost: Mapping[str, Any]
-    subjects: NDArray[np.int64]
+    groups: NDArray[Any]
     sums: Mapping[str, Array]
 
 
@@ -64,48 +59,60 @@ def compare_arms(
     sums: Sequence[str | Path],
     costs: Sequence[str | Path],
     arms: Mapping[str, Mapping[str, Any]],
+    task: Mapping[str, Any],
+    train: str | Path,
+    reference: str | None,
+    group: str,
     study: str,
     config: Mapping[str, Any],
     bootstrap_samples: int,
     confidence: float,
     seed: int,
     table: str | Path,
+    words: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
     manifest: str | Path,
 ) -> None:
-    """Write the comparison of all arms of a study: CSV, Markdown, HTML and manifest.
+    """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
-    `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with the first one
-    whose method is `full`. Raises `InputError` where runs were tested on different subjects.
+    `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
+    Raises `InputError` where runs were tested on different groups.
     """
+    bound = open_task(task, train)
+    metrics = bound.metrics
     loaded = [
-        _load(arm, int(run_seed), *paths)
+        _load(arm, int(run_seed), metrics, *paths)
         for (arm, run_seed), *paths in zip(runs, scores, sums, costs, strict=True)
     ]
-    _check_same_subjects(loaded)
+    _check_same_groups(loaded)
     replicates = {
         arm: _replicates(
-            [run for run in loaded if run.arm == arm], arm, samples=bootstrap_samples, seed=seed
+            [run for run in loaded if run.arm == arm], arm, metrics,
+            samples=bootstrap_samples, seed=seed,
         )
         for arm in arms
-    }
-    reference = next((arm for arm, setting in arms.items() if setting["method"] == "full"), None)
-    rows = [
-        {
-            **_identity(arm, arms[arm], [run for run in loaded if run.arm == arm]),
-            **_quality([run for run in loaded if run.arm == arm], replicates[arm], confidence),
-            **_difference(arm, reference, loaded, replicates, confidence),
-            **_honesty([run for run in loaded if run.arm == arm]),
-            **_cost([run for run in loaded if run.arm == arm]),
-        }
-        for arm in arms
-    ]
+    }  # fmt: skip
+    said = Words.of(bound, group, config["score"]["metrics"])
+    rows = []
+    for arm in arms:
+        own = [run for run in loaded if run.arm == arm]
+        rows.append(
+            {
+                **_identity(arm, arms[arm], own),
+                **_quality(own, metrics, replicates[arm], confidence, said),
+                **_difference(arm, reference, loaded, metrics, replicates, confidence),
+                **_honesty(own, bound, metrics, said),
+                **_cost(own),
+            }
+        )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
-        rows, study=study, reference=reference, confidence=confidence, samples=bootstrap_samples
-    )
+        rows, said, study=study, reference=reference, confidence=confidence,
+        samples=bootstrap_samples,
+    )  # fmt: skip
     write_table(comparison, table)
+    write_json(words, said.as_json())
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"Comparison of arms, study {study}"))
     inputs = {str(path): Path(path) for path in (*scores, *sums, *costs)}
@@ -113,36 +120,47 @@ def compare_arms(
     log.info("compared %d arms over %d runs", len(arms), len(loaded))
 
 
-def _load(arm: str, seed: int, scores: str | Path, sums: str | Path, cost: str | Path) -> Run:
+def _load(
+    arm: str,
+    seed: int,
+    metrics: Sequence[Metric],
+    scores: str | Path,
+    sums: str | Path,
+    cost: str | Path,
+) -> Run:
     table = pl.read_parquet(sums)
     parts = {
-        str(name): part.select(SUMS).to_numpy()
-        for (name,), part in table.group_by("texts", maintain_order=True)
+        str(name): part.select(sum_columns(metrics)).to_numpy()
+        for (name,), part in table.group_by("predictions", maintain_order=True)
     }
-    subjects = table.filter(pl.col("texts") == "model")["subject_id"].to_numpy()
-    return Run(arm, seed, read_json(scores), read_json(cost), subjects, parts)
+    groups = table.filter(pl.col("predictions") == "model")["group"].to_numpy()
+    return Run(arm, seed, read_json(scores), read_json(cost), groups, parts)
 
 
-def _check_same_subjects(runs: Sequence[Run]) -> None:
+def _check_same_groups(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs[1:]:
-        if not np.array_equal(run.subjects, first.subjects):
+        if not np.array_equal(run.groups, first.groups):
             raise InputError(
-                f"arm {run.arm} seed {run.seed}: tested on {len(run.subjects)} subjects, not the "
-                f"{len(first.subjects)} of arm {first.arm} seed {first.seed}; a comparison needs "
+                f"arm {run.arm} seed {run.seed}: tested on {len(run.groups)} groups, not the "
+                f"{len(first.groups)} of arm {first.arm} seed {first.seed}; a comparison needs "
                 "one test split: remove the older run's predictions and score it again"
             )
 
 
-def _replicates(runs: Sequence[Run], arm: str, *, samples: int, seed: int) -> dict[str, Array]:
+def _replicates(
+    runs: Sequence[Run], arm: str, metrics: Sequence[Metric], *, samples: int, seed: int
+) -> dict[str, Array]:
     """Return an arm's resampled mean over seeds of each compared score, (samples,) each."""
     weights = resampled_seeds(len(runs), samples, seed, arm)
     resamples = [resampled_sums(run.sums["model"], samples, seed) for run in runs]
+    columns = sum_columns(metrics)
     return {
-        metric: (np.stack([METRICS[metric](sums) for sums in resamples], axis=1) * weights).sum(
-            axis=1
-        )
-        for metric in COMPARED
+        metric.name: (
+            np.stack([value_of(metric, columns, sums) for sums in resamples], axis=1) * weights
+        ).sum(axis=1)
+        for metric in metrics
+        if metric.compared
     }
 
 
@@ -152,8 +170,9 @@ def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict
     return {
         "arm": arm,
         "method": setting["method"],
-        "targets": setting.get("targets") if setting["method"] != "full" else None,
+        "targets": setting.get("targets"),
         "rank": cost["rank"],
+        "base": cost["base"],
         "seeds": len(runs),
         "trainable_parameters": trainable,
         "total_parameters": total,
@@ -163,22 +182,28 @@ def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict
 
 
 def _quality(
-    runs: Sequence[Run], replicates: Mapping[str, Array], confidence: float
+    runs: Sequence[Run],
+    metrics: Sequence[Metric],
+    replicates: Mapping[str, Array],
+    confidence: float,
+    words: Words,
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for metric in COMPARED:
-        values = [run.scores[metric] for run in runs]
-        low, high = percentile_interval(replicates[metric], confidence) or (None, None)
-        result |= {
-            metric: _mean(values),
-            f"{metric}_low": low,
-            f"{metric}_high": high,
-            f"{metric}_sd": _deviation(values),
-            f"{metric}_by_seed": " ".join(repr(value) for value in values if value is not None),
-        }
+    for metric in metrics:
+        values = [run.scores.get(metric.name) for run in runs]
+        result[metric.name] = _mean(values)
+        if metric.compared:
+            found = percentile_interval(replicates[metric.name], confidence)
+            low, high = found or (None, None)
+            known = " ".join(repr(value) for value in values if value is not None)
+            result |= {
+                f"{metric.name}_low": low,
+                f"{metric.name}_high": high,
+                f"{metric.name}_sd": _deviation(values),
+                f"{metric.name}_by_seed": known,
+            }
     return result | {
-        name: _mean([run.scores[name] for run in runs])
-        for name in ("bleu_0_1", "findings_macro_f1", "distinct_texts", "unparsable_share")
+        extra.name: _mean([run.scores.get(extra.name) for run in runs]) for extra in words.extras
     }
 
 
@@ -186,16 +211,17 @@ def _difference(
     arm: str,
     reference: str | None,
     runs: Sequence[Run],
+    metrics: Sequence[Metric],
     replicates: Mapping[str, Mapping[str, Array]],
     confidence: float,
 ) -> dict[str, Any]:
     """Return each score of the arm less that of the reference arm, with its interval."""
     result: dict[str, Any] = {"reference_arm": reference}
-    for metric in COMPARED:
+    for metric in (metric.name for metric in metrics if metric.compared):
         value, bounds = None, None
         if reference is not None and arm != reference:
             ours, theirs = (
-                _mean([run.scores[metric] for run in runs if run.arm == name])
+                _mean([run.scores.get(metric) for run in runs if run.arm == name])
                 for name in (arm, reference)
             )
             if ours is not None and theirs is not None:
@@ -212,38 +238,53 @@ def _difference(
     return result
 
 
-def _honesty(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the scores with shuffled images and of the baselines, and the verdicts on them."""
-    bleu, findings = (
-        _mean([run.scores[metric] for run in runs]) for metric in ("bleu", "findings_f1")
-    )
+def _honesty(
+    runs: Sequence[Run], task: Task, metrics: Sequence[Metric], words: Words
+) -> dict[str, Any]:
+    """Return the scores with shuffled inputs and of the baselines, and the verdicts on them."""
+    compared = [metric for metric in metrics if metric.compared]
+    scores = {m.name: _mean([run.scores.get(m.name) for run in runs]) for m in compared}
     shuffled = {
-        metric: _mean([(run.scores["shuffled"] or {}).get(metric) for run in runs])
-        for metric in COMPARED
+        m.name: _mean([(run.scores["shuffled"] or {}).get(m.name) for run in runs])
+        for m in compared
     }
     baselines = {
-        f"{column}_{metric}": runs[0].scores["baselines"][name][metric]
-        for name, column in BASELINES.items()
-        for metric in ("bleu", "findings_f1")
+        (name, metric.name): scored.get(metric.name)
+        for name, scored in runs[0].scores["baselines"].items()
+        for metric in compared
+        if scored.get(metric.name) is not None
     }
-    lost = None
-    if findings and shuffled["findings_f1"] is not None:
-        lost = 1 - shuffled["findings_f1"] / findings
-    verdicts = {
-        "beats_constant_bleu": _above(bleu, baselines["constant_report_bleu"]),
-        "beats_constant_findings_f1": _above(findings, baselines["constant_report_findings_f1"]),
-        "beats_label_prior_findings_f1": _above(findings, baselines["label_prior_findings_f1"]),
-        "loses_half_when_shuffled": None if lost is None else lost >= HALF,
+    better = {metric.name: metric.higher_is_better for metric in compared}
+    verdicts: dict[str, bool | None] = {
+        words.claim(claim): _beats(
+            scores[claim.metric],
+            baselines.get((claim.baseline, claim.metric)),
+            better[claim.metric],
+        )
+        for claim in task.claims
     }
+    lost = _lost(
+        scores[task.headline],
+        shuffled[task.headline],
+        0.0 if task.floor is None else baselines.get((task.floor, task.headline)),
+    )
+    verdicts["loses_half_when_shuffled"] = None if lost is None else lost >= HALF
     known = [verdict for verdict in verdicts.values() if verdict is not None]
     honest = all(known) if len(known) == len(verdicts) or not all(known) else None
     return {
-        **{f"{metric}_shuffled": value for metric, value in shuffled.items()},
-        "findings_f1_lost_when_shuffled": lost,
-        **baselines,
+        **{f"{name}_shuffled": value for name, value in shuffled.items()},
+        f"{task.headline}_lost_when_shuffled": lost,
+        **{f"{name}_{metric}": value for (name, metric), value in baselines.items()},
         **verdicts,
         "honest_learning": honest,
     }
+
+
+def _lost(score: float | None, shuffled: float | None, floor: float | None) -> float | None:
+    """Return which share of what a score has above the floor shuffled inputs take from it."""
+    if score is None or shuffled is None or floor is None or score <= floor:
+        return None
+    return (score - shuffled) / (score - floor)
 
 
 def _cost(runs: Sequence[Run]) -> dict[str, Any]:
@@ -261,12 +302,13 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
         "memory_kind": distinct("memory_kind"),
         "adapter_mb": mean("adapter_mb"),
         "energy_joules": mean("energy_joules"),
+        "best_val_loss": mean("best_val_loss"),
         "epochs": runs[0].cost["epochs"],
         "best_epoch": " ".join(str(run.cost["best_epoch"]) for run in runs),
         "device": distinct("device"),
         "precision": distinct("precision"),
-        "test_reports": runs[0].scores["rows"],
-        "test_subjects": runs[0].scores["subjects"],
+        "test_examples": runs[0].scores["rows"],
+        "test_groups": runs[0].scores["groups"],
     }
 
 
@@ -282,5 +324,7 @@ def _deviation(values: Sequence[float | None]) -> float | None:
     return float(np.std(known, ddof=1)) if len(known) == len(values) >= 2 else None
 
 
-def _above(value: float | None, baseline: float | None) -> bool | None:
-    return None if value is None or baseline is None else value > baseline
+def _beats(value: float | None, baseline: float | None, higher: bool) -> bool | None:
+    if value is None or baseline is None:
+        return None
+    return value > baseline if higher else value < baseline

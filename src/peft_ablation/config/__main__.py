@@ -2,7 +2,7 @@
 
 import sys
 
-from peft_ablation.config.loading import write_schemas
+from peft_ablation.config.schemas import write_schemas
 
 for schema in write_schemas(sys.argv[1] if len(sys.argv) > 1 else "workflow/schemas"):
     print(schema)

@@ -1,83 +1,78 @@
-"""A study: one protocol, from data to scores. The pydantic models are the source of its keys."""
+"""A study: one protocol, from data to scores. The pydantic models are the source of its keys.
 
-import re
-from pathlib import Path
-from typing import Annotated, Literal, Self
+Tasks, methods and sources bring their own settings: `task:`, each arm and `data:` are read by the
+class that their name leads to.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from peft_ablation.config.arms import MOST_ARMS
+from peft_ablation.config.base import Base, RunOf
+from peft_ablation.config.section import Name, Section, Seed, Share
 from peft_ablation.errors import InputError
-from peft_ablation.methods.targets import resolve_target
+from peft_ablation.methods import ArmSettings, method_class
+from peft_ablation.sources import DataSettings, source_class
+from peft_ablation.tasks import TaskSettings, task_class
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Section(BaseModel):
-    """A part of the config: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+UNKNOWN_NAME: Final = "unknown_name"
+"""Type of the validation error for a name that leads to no task, method or source."""
 
 
-class Phantom(Section):
-    """The rendered chest phantom: an openly shareable stand-in for MIMIC-CXR-JPG."""
+def _read_by(key: str, class_of: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Return a validator that reads a mapping by the `Settings` of the class its key names."""
 
-    subjects: int = Field(1500, ge=3)
-    """Number of subjects; each has one or more studies of one or more images."""
-    size: int = Field(96, ge=32)
-    """Side of the rendered square radiograph, in pixels."""
-    seed: Seed = 2000
-    """Seed of everything about the phantom."""
+    def read(value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            return value
+        if isinstance(value, str):
+            value = {key: value}
+        if not isinstance(value, Mapping):
+            raise _wrong("dict_type", (), value)
+        if key not in value:
+            raise _wrong("missing", (key,), dict(value))
+        if not isinstance(value[key], str):
+            raise _wrong("string_type", (key,), value[key])
+        try:
+            settings = class_of(value[key]).Settings
+        except InputError as error:
+            told = PydanticCustomError(UNKNOWN_NAME, "{told}", {"told": str(error)})
+            raise _wrong(told, (key,), value[key]) from None
+        return settings.model_validate(dict(value))
 
-
-class Data(Section):
-    """Where images and labels come from, and which of them count."""
-
-    source: Literal["phantom", "tree", "bigquery", "mimic"] = "tree"
-    """`phantom` renders a tree; `tree` reads the MIMIC-CXR-JPG tree at the site's `data_root`;
-    `bigquery` queries BigQuery and reads Google Cloud Storage; `mimic` is `tree` where the site
-    sets `data_root`, else `bigquery`."""
-    views: tuple[str, ...] = Field(("AP", "PA"), min_length=1)
-    """Values of ViewPosition to keep."""
-    limit: int | None = Field(None, gt=0)
-    """Keep only the first so many images, in the total order of the query."""
-    public: bool = False
-    """True only where images, texts and ids may be shown in figures and reports."""
-    phantom: Phantom = Phantom()
-    """Settings of the phantom; used by `source: phantom` alone."""
+    return read
 
 
-class Sample(Section):
-    """How `sample_5000_per_label` draws images."""
-
-    strategy: Literal["rarest_first", "first_open_quota"] = "rarest_first"
-    """`rarest_first`: labels from rarest to commonest, each filled up to its quota;
-    `first_open_quota`: as published, each image charged to its first label with an open quota."""
-    quota: int = Field(5000, gt=0)
-    """Positives wanted per label; a label with fewer gives all it has."""
-    count_values: tuple[Literal[-1, 0, 1], ...] = Field((1,), min_length=1)
-    """Label values that count as a positive; as published: 1 and -1."""
-    seed: Seed = 42
-    """Seed of the draw."""
-    absent_labels: Literal["fail", "skip"] = "fail"
-    """A label without one positive in the cohort: stop, or go on without it (counted as 0)."""
+def _wrong(kind: str | PydanticCustomError, place: tuple[str, ...], value: Any) -> ValidationError:
+    return ValidationError.from_exception_data(
+        "", [InitErrorDetails(type=kind, loc=place, input=value)]
+    )
 
 
-class Report(Section):
-    """How labels become a mini-report."""
-
-    template: Literal["corrected", "plain", "as_published"] = "corrected"
-    """Template set, a file of `peft_ablation/sources/mimic/templates/`."""
-    unmentioned: Literal["drop", "sentence"] = "drop"
-    """A row that mentions no label at all: drop it (counted), or write the template's sentence."""
+AnyTask = Annotated[TaskSettings, PlainValidator(_read_by("name", task_class))]
+AnyData = Annotated[DataSettings, PlainValidator(_read_by("source", source_class))]
+AnyArm = Annotated[ArmSettings, PlainValidator(_read_by("method", method_class))]
 
 
 class Split(Section):
     """How rows are divided into training, validation and test."""
 
-    unit: Literal["subject", "study", "image"] = "subject"
-    """What is kept together; `image` is as published and leaks patients."""
+    unit: str | None = None
+    """What is kept together, one of the source's units; null: its first (MIMIC-CXR-JPG: `subject`,
+    `study`, or `image`, which is as published and leaks patients)."""
+    given: Literal["keep", "merge"] = "keep"
+    """Splits that the source gives: keep them, and cut those it lacks from its training rows; or
+    merge all rows and divide them anew."""
     train: Share = 0.6
     """Share of training."""
     val: Share = 0.2
@@ -96,10 +91,12 @@ class Split(Section):
 
 
 class Images(Section):
-    """How images are read and cached."""
+    """How images are read and cached; for tasks that have images."""
 
     size: int = Field(224, ge=16)
     """Side of the cached square image, in pixels; must be the base's image size."""
+    colour: bool = False
+    """Keep colours (three bytes a pixel) rather than grey."""
     shards: int = Field(64, ge=1)
     """Number of jobs the image cache is scattered over."""
     on_bad_image: Literal["fail", "drop"] = "fail"
@@ -110,59 +107,6 @@ class Images(Section):
     """Verify each image against SHA256SUMS (a tree that has one) or md5Hash (cloud storage)."""
 
 
-class Pretraining(Section):
-    """Pre-training of the tiny base on clean schematic phantoms (`base.id: phantom`)."""
-
-    images: int = Field(8000, ge=1)
-    """Schematic images an epoch, one or two findings each, drawn afresh every time."""
-    epochs: int = Field(8, ge=1)
-    """Number of epochs."""
-    batch_size: int = Field(64, ge=1)
-    """Images a step."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Peak of the one-cycle schedule."""
-    image_size: int = Field(48, ge=16)
-    """Side of the model's input, in pixels."""
-    patch_size: int = Field(8, ge=1)
-    """Side of a patch, in pixels."""
-    hidden_size: int = Field(96, ge=8)
-    """Width of both towers."""
-    vision_layers: int = Field(3, ge=1)
-    """Layers of the vision tower."""
-    text_layers: int = Field(2, ge=1)
-    """Layers of the text decoder."""
-    attention_heads: int = Field(4, ge=1)
-    """Heads a layer."""
-    seed: Seed = 1000
-    """Seed of images, initial weights and order."""
-
-    @model_validator(mode="after")
-    def _shapes_divide(self) -> Self:
-        if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size")
-        if self.hidden_size % self.attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of attention_heads")
-        return self
-
-
-class Base(Section):
-    """The pretrained model that every arm starts from."""
-
-    id: str = "phantom"
-    """`phantom` (pre-trained here), a hub id such as `microsoft/git-base`, or a local folder."""
-    revision: str | None = None
-    """Commit of the hub id; required for a hub id, so that a rerun meets the same weights."""
-    pretraining: Pretraining = Pretraining()
-    """Settings of `id: phantom`; unused otherwise."""
-
-    @model_validator(mode="after")
-    def _revision_is_pinned(self) -> Self:
-        is_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", self.id) is not None
-        if is_hub and self.revision is None and not Path(self.id).is_dir():
-            raise ValueError(f"revision is missing: pin the commit of hub id {self.id!r}")
-        return self
-
-
 class Train(Section):
     """The training protocol that all arms share."""
 
@@ -170,6 +114,8 @@ class Train(Section):
     """Passes over the training split."""
     epochs_per_chunk: int = Field(5, ge=1)
     """Epochs a job; a fresh job continues from the last chunk."""
+    early_stopping: int | None = Field(None, ge=1)
+    """Stop a run after so many epochs without a lower validation loss."""
     batch_size: int = Field(64, ge=1)
     """Examples an optimizer step, over all devices."""
     micro_batch_size: int | None = Field(None, ge=1)
@@ -180,12 +126,6 @@ class Train(Section):
     """`auto`: bf16 autocast where the device has it (a CPU: AVX512-BF16), else fp32."""
     seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
     """One run an arm and seed."""
-    prompt: str = "list pathological findings for this chest x-ray:"
-    """Text given before the report; never supervised."""
-    max_tokens: int = Field(96, ge=4)
-    """Longest text, `[CLS] prompt report [SEP]`, in tokens."""
-    too_long: Literal["fail", "cut"] = "fail"
-    """A text of more than `max_tokens`: stop and say how many, or cut the report."""
     schedule: Literal["one_cycle", "linear", "cosine", "constant"] = "linear"
     """Learning-rate schedule over all epochs, whatever the chunking."""
     warmup: float = Field(0.06, ge=0, lt=1)
@@ -196,10 +136,9 @@ class Train(Section):
     """Gradients are clipped to this norm."""
     max_loss: float = Field(100.0, gt=0)
     """A step whose loss is above this, or not finite, stops the run by name."""
-    shift_augmentation: int = Field(0, ge=0)
-    """Random translation of training images by up to so many pixels; 0 switches it off."""
-    cache_vision_features: bool = True
-    """Arms with a frozen vision tower read its output from a cache; off with augmentation."""
+    cache_frozen_features: bool = True
+    """Arms that leave a base's frozen part alone read its output from a cache; off where the task
+    changes its inputs at random."""
     halve_batch_on_oom: bool = True
     """Out of GPU memory: halve the micro-batch (same global batch), say so, and go on."""
     checkpoint_every_steps: int | None = Field(None, ge=1)
@@ -223,47 +162,13 @@ class Train(Section):
         return self
 
 
-class Arm(Section):
-    """One way to fine-tune the base."""
-
-    method: Literal["full", "lora"]
-    """`full` trains every weight; `lora` trains adapters on `targets`."""
-    targets: str | None = None
-    """Name of a target set (see config/README.md), or `regex:` and a full-match expression over
-    module names; needed by `lora`."""
-    r: int = Field(8, ge=1)
-    """Rank."""
-    alpha: float = Field(16, gt=0)
-    """Scale of the update: alpha / r, or alpha / sqrt(r) with rslora."""
-    dropout: float = Field(0.05, ge=0, lt=1)
-    """Dropout before the adapter."""
-    rslora: bool = False
-    """Rank-stabilised scaling (Kalajdzievski 2023)."""
-    learning_rate: float = Field(gt=0)
-    """Peak learning rate."""
-
-    @model_validator(mode="after")
-    def _targets_fit_method(self) -> Self:
-        if self.method == "lora" and self.targets is None:
-            raise ValueError("targets is missing: name the modules that LoRA adapts")
-        if self.method == "full":
-            stray = self.model_fields_set & {"targets", "r", "alpha", "dropout", "rslora"}
-            if stray:
-                raise ValueError(f"{', '.join(sorted(stray))} set, but method full takes none")
-        return self
-
-
 class Score(Section):
     """What is measured on the test split."""
 
-    metrics: tuple[Literal["bleu", "findings_f1"], ...] = ("bleu", "findings_f1")
-    """Metrics shown in the quality figure."""
-    shuffle_images: bool = True
-    """Score again with the test images shuffled among themselves."""
-    max_new_tokens: int = Field(96, ge=1)
-    """Longest generated text, in tokens."""
-    num_beams: int = Field(1, ge=1)
-    """1: greedy; more: beam search."""
+    metrics: tuple[str, ...] | None = None
+    """Metrics shown in the quality figure; null: the task's compared ones."""
+    shuffle_inputs: bool = True
+    """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)
     """Resamples behind each interval."""
     confidence: float = Field(0.95, gt=0, lt=1)
@@ -275,48 +180,61 @@ class Score(Section):
 class Study(Section):
     """One protocol."""
 
-    task: Literal["captioning"] = "captioning"
-    """The kind of task, a module of `peft_ablation.tasks`."""
-    data: Data = Data()
-    sample: Sample = Sample()
-    report: Report = Report()
+    task: AnyTask = Field(default="captioning", validate_default=True)
+    """What the model is asked to do."""
+    data: AnyData = Field(default="tree", validate_default=True)
+    """Where examples come from."""
     split: Split = Split()
     images: Images = Images()
     base: Base = Base()
     train: Train = Train()
-    arms: dict[Name, Arm] = Field(min_length=1)
+    arms: dict[Name, AnyArm] = Field(min_length=1)
     """The arms by name; each becomes the rules `train_<name>`."""
+    max_arms: int = Field(MOST_ARMS, ge=1)
+    """A sweep that makes more arms than this is refused, as it may be a slip."""
+    reference: Name | None = None
+    """Arm that the others are compared with; null: the first that trains every weight."""
     score: Score = Score()
 
     @model_validator(mode="after")
-    def _rule_names_differ(self) -> Self:
+    def _names_are_free(self) -> Self:
         for name in self.arms:
             if name.endswith("_chunk"):
                 raise ValueError(f"arms.{name}: found {name!r}, expected a name without _chunk")
-        return self
-
-    @model_validator(mode="after")
-    def _targets_match_modules(self) -> Self:
-        layers = (
-            (self.base.pretraining.vision_layers, self.base.pretraining.text_layers)
-            if self.base.id == "phantom"
-            else None
-        )
-        for name, arm in self.arms.items():
-            if arm.targets is not None:
-                try:
-                    resolve_target(arm.targets, layers)
-                except InputError as error:
-                    raise ValueError(f"arms.{name}.{error}") from None
+        if self.reference is not None and self.reference not in self.arms:
+            raise ValueError(
+                f"reference: found {self.reference!r}, expected an arm: {', '.join(self.arms)}"
+            )
         return self
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
-        if self.base.id == "phantom" and self.images.size != self.base.pretraining.image_size:
+        pretraining = self.base.pretraining
+        if self.base.kind == "phantom" and self.images.size != pretraining.image_size:
             raise ValueError(
                 f"images.size is {self.images.size}, but base.pretraining.image_size is "
-                f"{self.base.pretraining.image_size}: set them equal"
+                f"{pretraining.image_size}: set them equal"
             )
         if self.train.num_processes > self.train.batch_size:
             raise ValueError("train.num_processes is larger than train.batch_size")
         return self
+
+    def base_of(self, arm: str) -> Base:
+        """Return what an arm starts from: its own base, or the study's."""
+        return self.arms[arm].base or self.base
+
+    def runs_needed(self) -> list[RunOf]:
+        """Return the runs of studies that bases and arms start from."""
+        bases = [self.base_of(arm).run for arm in self.arms]
+        starts = [arm.init_from for arm in self.arms.values()]
+        return list(dict.fromkeys(run for run in (*bases, *starts) if run is not None))
+
+
+def study_model(source: str) -> type[Study]:
+    """Return `Study` with the further sections that a source reads.
+
+    Raises `InputError` for an unknown source.
+    """
+    sections = source_class(source).sections
+    fields: dict[str, Any] = {name: (section, section()) for name, section in sections.items()}
+    return create_model("Study", __base__=Study, **fields)

@@ -14,7 +14,7 @@ LOG_IN = "run: gcloud auth application-default login"
 
 def cloud_settings(cloud: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return all keys of the site's `cloud` section, defaults filled in."""
-    from peft_ablation.config.loading import Cloud
+    from peft_ablation.config.site import Cloud
 
     return Cloud.model_validate(dict(cloud or {})).model_dump()
 

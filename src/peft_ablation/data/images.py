@@ -1,4 +1,4 @@
-"""Radiographs: where they lie, how they are decoded, and the cache of decoded pixels.
+"""Images: how they are decoded, and the cache of decoded pixels, grey or in colour.
 
 Decoding follows the CLIP image processor of git-base: the shortest side becomes `size` by
 antialiased bicubic interpolation, then the centre `size` x `size` is cut out. Rescaling and
@@ -25,9 +25,10 @@ from peft_ablation.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+Positions = npt.NDArray[np.int64]
 OK = "ok"
 INDEX_SCHEMA = {
-    "dicom_id": pl.String,
+    "example_id": pl.String,
     "shard": pl.Int32,
     "row": pl.Int32,
     "status": pl.String,
@@ -41,13 +42,8 @@ DRAFT_MARGIN = 4
 MAX_ASPECT = 10
 
 
-def image_path(subject_id: int, study_id: int, dicom_id: str, suffix: str = ".jpg") -> str:
-    """Return an image's path under the root of a MIMIC-CXR-JPG tree."""
-    return f"files/p{str(subject_id)[:2]}/p{subject_id}/s{study_id}/{dicom_id}{suffix}"
-
-
 class ImageError(Exception):
-    """Bytes that are no whole radiograph; `status` is `truncated` or `undecodable`."""
+    """Bytes that are no whole radiograph; `status`: `truncated`, `undecodable`, `too_large`."""
 
     def __init__(self, status: str, detail: str) -> None:
         """Keep `status`; `detail` becomes the message."""
@@ -55,15 +51,17 @@ class ImageError(Exception):
         self.status = status
 
 
-def decode_radiograph(data: bytes, size: int) -> npt.NDArray[np.uint8]:
-    """Decode JPEG, PNG or anything else Pillow reads to uint8 grey, `size` x `size`.
+def decode_radiograph(data: bytes, size: int, colour: bool = False) -> npt.NDArray[np.uint8]:
+    """Decode JPEG, PNG or anything else Pillow reads to uint8 (size, size), grey.
 
-    Colour becomes ITU-R 601 luma, transparency is ignored, and EXIF orientation too, as in the
-    CLIP image processor. Deeper than 8 bits: the scale runs from 0 to the largest value of the
-    smallest of 8, 10, 12, 14 or 16 bits that holds the brightest pixel (12-bit pixels in a 16-bit
-    file would else be black); floats from their minimum to their maximum.
+    With `colour`, (size, size, 3): red, green and blue. Without it, colours become ITU-R 601 luma.
+    Transparency is ignored, and EXIF orientation too, as in the CLIP image processor. Deeper than
+    8 bits: the scale runs from 0 to the largest value of the smallest of 8, 10, 12, 14 or 16 bits
+    that holds the brightest pixel (12-bit pixels in a 16-bit file would else be black; in colour
+    Pillow keeps the upper 8 of 16 bits); floats from their minimum to their maximum.
 
-    Raises `ImageError` where the bytes are cut short or no image.
+    Raises `ImageError` where the bytes are cut short or no image, and before any pixel is decoded
+    where they claim more pixels than Pillow's `MAX_IMAGE_PIXELS`, 89 million.
     """
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
         # Entropy-coded data never holds this marker, and Pillow may pass a lost last row.
@@ -71,7 +69,8 @@ def decode_radiograph(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, size)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _decode(data, size, colour)
     except ImageError:
         raise
     # Pillow's plugins raise anything at all on bytes from outside.
@@ -84,8 +83,8 @@ def decode_radiograph(data: bytes, size: int) -> npt.NDArray[np.uint8]:
         raise ImageError(status, detail or type(error).__name__) from None
 
 
-def _decode(data: bytes, size: int) -> npt.NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
+def _decode(data: bytes, size: int, colour: bool) -> npt.NDArray[np.uint8]:
+    with _open(data) as image:
         width, height = image.size
         short, long = sorted((width, height))
         if long > MAX_ASPECT * short:
@@ -93,38 +92,62 @@ def _decode(data: bytes, size: int) -> npt.NDArray[np.uint8]:
         box: tuple[float, float, float, float] = (0, 0, width, height)
         if image.format == "JPEG":
             # libjpeg leaves out what the smaller size does not need; luma comes without colour.
-            draft = image.draft("L", (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
+            draft = image.draft(None if colour else "L", (DRAFT_MARGIN * size,) * 2)
             if draft is not None:
                 box = draft[1]
-        grey = _grey(image)
+        whole = _eight_bit_image(image, colour)
     # As transformers.image_transforms.get_resize_output_image_size: the longer side rounds down.
     longer = int(size * long / short)
     new_width, new_height = (size, longer) if width <= height else (longer, size)
-    resized = grey.resize((new_width, new_height), Image.Resampling.BICUBIC, box=box)
+    resized = whole.resize((new_width, new_height), Image.Resampling.BICUBIC, box=box)
     left, top = (new_width - size) // 2, (new_height - size) // 2
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        width, height, limit = _refused_size(data)
+    raise ImageError("too_large", f"{width} x {height} pixels; the limit is {limit:,} in all")
+
+
+def _refused_size(data: bytes) -> tuple[int, int, int | None]:
+    """Return width, height and Pillow's limit; its own refusal tells their product only."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return (*image.size, limit)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _eight_bit_image(image: Image.Image, colour: bool) -> Image.Image:
+    """Return a loaded image of mode RGB or L."""
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode == "L":
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    wanted = "RGB" if colour else "L"
+    if image.mode == wanted:
         image.load()
         return image
-    return image.convert("RGB").convert("L")
+    # Through RGB, as palettes and transparency lose what L cannot hold only there.
+    return image.convert("RGB").convert(wanted)
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    # In place: at the limit of pixels, each further float64 is 0.7 GB.
     if values.dtype.kind == "f":
-        finite = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-        low, high = float(finite.min()), float(finite.max())
-        scaled: npt.NDArray[Any] = (finite - low) * (255 / (high - low) if high > low else 0)
+        scaled = np.nan_to_num(values.astype(np.float64), copy=False, posinf=0, neginf=0)
+        low, high = float(scaled.min()), float(scaled.max())
+        scaled -= low
+        scaled *= 255 / (high - low) if high > low else 0
     else:
-        positive = np.clip(values.astype(np.int64), 0, None)
-        top = int(positive.max())
+        scaled = np.maximum(values, 0, dtype=np.float64)
+        top = int(scaled.max())
         bits = next((bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), 32)
-        scaled = positive * (255 / ((1 << bits) - 1))
-    pixels: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+        scaled *= 255 / ((1 << bits) - 1)
+    np.rint(scaled, out=scaled)
+    pixels: npt.NDArray[np.uint8] = scaled.astype(np.uint8)
     return pixels
 
 
@@ -134,42 +157,47 @@ def cache_shard(
     shard: int,
     shards: int,
     size: int,
+    colour: bool,
     verify: bool,
     root: str | Path | None,
     cloud: Mapping[str, Any] | None,
     pixels: str | Path,
     index: str | Path,
 ) -> None:
-    """Decode one shard's images into `pixels` (uint8, N x size x size) and account in `index`.
+    """Decode one shard's images into `pixels` and account in `index`.
 
-    A shard holds the rows i of `table` with `i * shards // n == shard`. A bad image is a row of
-    the index with its status and `row` -1; its pixels are 0. Pixels do not stay in memory: what
-    grows with N is the index, about half a kilobyte an image.
+    `table` has `example_id` and `image`, a path relative to `root` (folder or URL) or, without one,
+    to `cloud["images_url"]`. `pixels` is uint8, (N, size, size) or, with `colour`,
+    (N, size, size, 3). A shard holds the rows i of `table` with `i * shards // n == shard`. A bad
+    image is a row of the index with its status and `row` -1; its pixels are 0. Pixels do not stay
+    in memory: what grows with N is the index, about half a kilobyte an image.
     """
-    rows = shard_rows(
-        pl.read_parquet(table, columns=["dicom_id", "subject_id", "study_id"]), shard, shards
-    )
+    rows = shard_rows(_read_paths(table), shard, shards)
     source = root if root is not None else (cloud or {})["images_url"]
-    paths = _paths(rows, source)
+    paths = rows["image"].to_list()
+    if is_local(source):
+        paths = [_png_where_no_jpg(Path(source), path) for path in paths]
     checksums = read_checksums(source, paths) if verify and is_local(source) else None
     entries: list[tuple[str, int, int, str, str]] = []
     fetched = 0
     start = time.perf_counter()
     objects = read_objects(source, paths, checksums=checksums, verify=verify, cloud=cloud)
-    blank = np.zeros((size, size), np.uint8)
+    blank = np.zeros((size, size, 3) if colour else (size, size), np.uint8)
     # Written row by row: pages of a memory map would count as this process's memory.
     with whole_file(pixels) as part, part.open("wb") as file:
+        shape = (len(paths), *blank.shape)
         np.lib.format.write_array_header_1_0(
-            file, {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size)}
+            file, {"descr": "|u1", "fortran_order": False, "shape": shape}
         )
         progress = tqdm(
             objects, total=len(paths), unit="image", desc=f"shard {shard}", disable=None
         )
-        for row, (dicom_id, (_, found)) in enumerate(zip(rows["dicom_id"], progress, strict=True)):
-            image, status, detail = _outcome(found, size)
+        found_of = zip(rows["example_id"], progress, strict=True)
+        for row, (example_id, (_, found)) in enumerate(found_of):
+            image, status, detail = _outcome(found, size, colour)
             fetched += len(found) if isinstance(found, bytes) else 0
             file.write((blank if image is None else image).tobytes())
-            entries.append((dicom_id, shard, row if image is not None else -1, status, detail))
+            entries.append((example_id, shard, row if image is not None else -1, status, detail))
             progress.set_postfix_str(_rate(fetched, start), refresh=False)
     write_table(pl.DataFrame(entries, schema=INDEX_SCHEMA, orient="row"), index)
     seconds = max(time.perf_counter() - start, 1e-9)
@@ -188,12 +216,15 @@ def shard_rows(table: pl.DataFrame, shard: int, shards: int) -> pl.DataFrame:
     return table.slice(first, last - first)
 
 
-def _paths(rows: pl.DataFrame, source: str | Path) -> list[str]:
-    columns = (rows["subject_id"], rows["study_id"], rows["dicom_id"])
-    paths = [image_path(*row) for row in zip(*columns, strict=True)]
-    if not is_local(source):
-        return paths
-    return [_png_where_no_jpg(Path(source), path) for path in paths]
+def _read_paths(table: str | Path) -> pl.DataFrame:
+    rows = pl.read_parquet(table, columns=["example_id", "image"])
+    pathless = rows.filter(pl.col("image").is_null() | (pl.col("image") == ""))
+    if pathless.height:
+        raise InputError(
+            f"{table}: {pathless.height} of {rows.height} rows have no path in column image, first "
+            f"example {pathless['example_id'][0]!r}; give each a path relative to the data's root"
+        )
+    return rows
 
 
 def _png_where_no_jpg(root: Path, path: str) -> str:
@@ -201,11 +232,13 @@ def _png_where_no_jpg(root: Path, path: str) -> str:
     return png if not (root / path).exists() and (root / png).exists() else path
 
 
-def _outcome(found: bytes | BadObject, size: int) -> tuple[npt.NDArray[np.uint8] | None, str, str]:
+def _outcome(
+    found: bytes | BadObject, size: int, colour: bool
+) -> tuple[npt.NDArray[np.uint8] | None, str, str]:
     if isinstance(found, BadObject):
         return None, found.status, found.detail
     try:
-        return decode_radiograph(found, size), OK, ""
+        return decode_radiograph(found, size, colour), OK, ""
     except ImageError as error:
         return None, error.status, str(error)
 
@@ -228,14 +261,14 @@ def index_shards(
     Raises `InputError` where an image is bad and `on_bad_image` is `fail`, or where more than
     `max_dropped_share` of the rows would be dropped.
     """
-    rows = pl.read_parquet(table, columns=["dicom_id", "subject_id", "study_id"])
+    rows = _read_paths(table)
     index = pl.concat([pl.read_parquet(shard) for shard in shards]) if shards else None
-    if index is None or index["dicom_id"].to_list() != rows["dicom_id"].to_list():
+    if index is None or index["example_id"].to_list() != rows["example_id"].to_list():
         raise InputError(
             f"images: the {len(shards)} shards do not hold the rows of {table}, they are of an "
             "earlier run; make them again: snakemake --forcerun cache_images"
         )
-    bad = index.with_columns(rows["subject_id"], rows["study_id"]).filter(pl.col("row") < 0)
+    bad = index.with_columns(rows["image"]).filter(pl.col("row") < 0)
     counts = dict(bad.group_by("status").len().sort("status").iter_rows())
     if bad.height:
         _refuse(bad, counts, index.height, on_bad_image, max_dropped_share)
@@ -246,7 +279,7 @@ def index_shards(
             "rows_out": index.height - bad.height,
             "dropped": counts,
             "on_bad_image": on_bad_image,
-            "bad_images": bad.select("dicom_id", "status", "detail").to_dicts(),
+            "bad_images": bad.select("example_id", "status", "detail").to_dicts(),
         },
     )
     write_table(index.filter(pl.col("row") >= 0), output)
@@ -261,8 +294,7 @@ def _refuse(
         return
     kinds = ", ".join(f"{count} {status}" for status, count in counts.items())
     first = ", ".join(
-        f"{image_path(row['subject_id'], row['study_id'], row['dicom_id'])} "
-        f"({row['status']}: {row['detail']})"
+        f"{row['image']} ({row['status']}: {row['detail']})"
         for row in bad.head(3).iter_rows(named=True)
     )
     limited = (
@@ -276,6 +308,11 @@ def _refuse(
     )
 
 
+def files_of(index: str | Path) -> list[Path]:
+    """Return the files of a cache: the index and the pixels of every shard."""
+    return [Path(index), *sorted(Path(index).parent.glob("shard-*.npy"))]
+
+
 class ImageCache:
     """Decoded pixels of all usable images of a study, memory-mapped."""
 
@@ -284,7 +321,7 @@ class ImageCache:
         table = pl.read_parquet(index)
         self._shard = table["shard"].to_numpy()
         self._row = table["row"].to_numpy()
-        self._position = {dicom: place for place, dicom in enumerate(table["dicom_id"])}
+        self._position = {name: place for place, name in enumerate(table["example_id"])}
         folder = Path(index).parent
         self._maps: dict[int, npt.NDArray[np.uint8]] = {
             int(shard): np.load(folder / f"shard-{shard}.npy", mmap_mode="r", allow_pickle=False)
@@ -292,31 +329,31 @@ class ImageCache:
         }
         if not self._maps:
             raise InputError(f"{index}: holds no image; expected at least one")
-        sizes = sorted({array.shape[1] for array in self._maps.values()})
-        if len(sizes) > 1:
+        shapes = sorted({array.shape[1:] for array in self._maps.values()})
+        if len(shapes) > 1:
             raise InputError(
-                f"{index}: shards hold images of {sizes} pixels, they are of different runs; make "
+                f"{index}: shards hold images of shapes {shapes}, they are of different runs; make "
                 "them again: snakemake --forcerun cache_images"
             )
-        self.size: int = sizes[0]
+        self.shape: tuple[int, ...] = shapes[0]
+        """Shape of an image: (size, size) grey, or (size, size, 3) in colour."""
+        self.size: int = self.shape[0]
         """Side of the square images, in pixels."""
 
     def __len__(self) -> int:
         """Return the number of usable images."""
         return len(self._row)
 
-    def position(self, dicom_ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return each image's position in the cache, -1 where it was dropped."""
-        return np.fromiter(
-            (self._position.get(dicom, -1) for dicom in dicom_ids), np.int64, len(dicom_ids)
-        )
+    def position(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the position in the cache of each example's image, -1 where it was dropped."""
+        return np.fromiter((self._position.get(name, -1) for name in ids), np.int64, len(ids))
 
     def pixels(self, positions: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Return pixels of shape (N, size, size) of N positions, in their order."""
+        """Return pixels (N, size, size) or (N, size, size, 3) of N positions, in their order."""
         places = np.asarray(positions, dtype=np.int64)
         if places.size and (places.min() < 0 or places.max() >= len(self)):
             raise IndexError(f"positions must lie in 0..{len(self) - 1}")
-        result = np.empty((len(places), self.size, self.size), np.uint8)
+        result = np.empty((len(places), *self.shape), np.uint8)
         shards = self._shard[places]
         for shard in np.unique(shards):
             chosen = np.flatnonzero(shards == shard)

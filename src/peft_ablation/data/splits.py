@@ -1,30 +1,27 @@
-"""Training, validation and test: rows divided by subject, study or image, labels balanced."""
+"""Training, validation and test: whole units divided, classes or labels balanced.
+
+Reads of the examples table: `split` where the source gives one, the columns that name a unit, and
+`balance` (see `peft_ablation.data.examples`).
+"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from peft_ablation.artifacts import write_json, write_table
+from peft_ablation.data.examples import SPLITS
 from peft_ablation.errors import InputError
-from peft_ablation.sources.mimic.labels import LABELS, Mention
 
 log = logging.getLogger(__name__)
 
-Unit = Literal["subject", "study", "image"]
-
-SPLITS: Final = ("train", "val", "test")
-KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "subject": ("subject_id",),
-    "study": ("subject_id", "study_id"),
-    "image": ("dicom_id",),
-}
-"""Columns that name a unit."""
+Units = Mapping[str, Sequence[str]]
+"""Names of units and the columns that name one of them."""
 
 EXCELLENT: Final = 0.02
 MODERATE: Final = 0.05
@@ -39,7 +36,9 @@ _TRIED_UNITS: Final = 20_000
 def split_table(
     table: str | Path,
     *,
-    unit: Unit,
+    unit: str,
+    units: Units,
+    given: str,
     shares: Mapping[str, float],
     seed: int,
     outputs: Mapping[str, str | Path],
@@ -49,35 +48,106 @@ def split_table(
 ) -> None:
     """Divide the rows of `table` and write each split, the balance of labels and an account.
 
-    `shares`, `outputs` and `csv` are by split (`train`, `val`, `test`). Rows keep the order of
-    `table`. Raises `InputError` where there are fewer units than splits.
+    `shares`, `outputs` and `csv` are by split (`train`, `val`, `test`). `unit` is one of `units`.
+    Splits that the source gives are kept, and those it lacks are cut from its training rows by
+    their shares; with `given` as `merge` all is divided anew. Rows keep the order of `table`.
+    Raises `InputError` where there are fewer units than splits to make.
     """
     rows = pl.read_parquet(table)
-    units = rows.select(KEYS[unit]).n_unique()
-    if units < len(SPLITS):
-        raise InputError(
-            f"{table}: {units} {unit}{'s' * (units != 1)} in {rows.height} rows, expected at least "
-            f"{len(SPLITS)}, one a split; use more data"
-        )
-    wanted = np.array([shares[split] for split in SPLITS])
-    assigned = (
-        split_images(rows, wanted, seed)
-        if unit == "image"
-        else split_units(rows, unit, wanted, seed)
-    )
+    wanted = {split: shares[split] for split in SPLITS}
+    assigned = np.full(rows.height, -1)
+    if given == "keep" and rows["split"].null_count() < rows.height:
+        if rows["split"].null_count():
+            raise InputError(
+                f"{table}: {rows['split'].null_count()} of {rows.height} rows have no split, "
+                "expected one for all or none; set split.given: merge to divide all anew"
+            )
+        assigned = np.array([SPLITS.index(split) for split in rows["split"]])
+        lacking = [split for split in SPLITS[1:] if split not in set(rows["split"])]
+        if not (rows["split"] == "train").any():
+            raise InputError(f"{table}: the source gives no training split; set split.given: merge")
+        wanted = {split: shares[split] for split in ("train", *lacking)}
+        if lacking:
+            assigned[assigned == 0] = -1
+    if (assigned < 0).any():
+        open_rows = rows.filter(pl.Series(assigned < 0))
+        names = list(wanted)
+        divided = _divide(open_rows, table, unit, units, wanted, seed)
+        assigned[assigned < 0] = np.array([SPLITS.index(name) for name in names])[divided]
     parts = {split: rows.filter(pl.Series(assigned == k)) for k, split in enumerate(SPLITS)}
+    _check_classes(parts, table)
     balanced = balance_of(parts)
     write_table(balanced, balance)
-    write_json(account, account_of(parts, unit, shares, seed, balanced))
+    write_json(account, account_of(parts, unit, units, shares, seed, balanced))
     for split, part in parts.items():
-        write_table(part, outputs[split], csv[split])
+        write_table(part, outputs[split])
+        # A list has no place in a CSV, and these columns only say again what others do.
+        write_table(part.drop([c for c in part.columns if part[c].dtype == pl.List]), csv[split])
         log.info("%s: %d rows", split, part.height)
 
 
-def positives_of(rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    """Return bool (N, 14): where a label is present; null and -1 are not."""
-    columns = [(rows[label] == Mention.PRESENT).fill_null(False).to_numpy() for label in LABELS]
-    return np.stack(columns, axis=1)
+def _divide(
+    rows: pl.DataFrame,
+    table: str | Path,
+    unit: str,
+    units: Units,
+    wanted: Mapping[str, float],
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """Return int64 (N,), indices into `wanted`, whose shares are made to sum to 1."""
+    found = rows.select(units[unit]).n_unique()
+    if found < len(wanted):
+        raise InputError(
+            f"{table}: {found} {unit}{'s' * (found != 1)} in {rows.height} rows, expected at least "
+            f"{len(wanted)}, one a split; use more data"
+        )
+    shares = np.array(list(wanted.values()))
+    # As published, where rows stand alone and the source says what that study balanced.
+    if unit == list(units)[-1] and "mentioned" in rows.columns and len(wanted) == len(SPLITS):
+        return split_images(rows, shares / shares.sum(), seed)
+    return split_units(rows, units[unit], shares / shares.sum(), seed)
+
+
+def _check_classes(parts: Mapping[str, pl.DataFrame], table: str | Path) -> None:
+    """Refuse an empty split, a single class, and a class that a split lacks."""
+    if any(part.is_empty() for part in parts.values()):
+        empty = next(split for split, part in parts.items() if part.is_empty())
+        raise InputError(f"{table}: split {empty} is empty; use more data or other shares")
+    if parts["train"].schema.get("label") != pl.String:
+        return
+    classes = sorted({label for part in parts.values() for label in part["label"]})
+    if len(classes) == 1:
+        raise InputError(
+            f"{table}: all rows are of one class, {classes[0]!r}, expected two or more"
+        )
+    for split, part in parts.items():
+        lacking = sorted(set(classes) - set(part["label"]))
+        if lacking:
+            raise InputError(
+                f"{table}: class {lacking[0]!r} is missing from split {split} "
+                f"({len(lacking)} of {len(classes)} classes are); give it more examples, leave the "
+                "class out, or set split.given: merge"
+            )
+
+
+def labels_of(rows: pl.DataFrame, column: str = "balance") -> list[str]:
+    """Return the labels of a list column: those of its Enum, in order, else those found, sorted."""
+    inner = rows.schema[column].inner  # type: ignore[attr-defined]
+    if isinstance(inner, pl.Enum):
+        return inner.categories.to_list()
+    return sorted({str(label) for label in rows[column].explode().drop_nulls()})
+
+
+def positives_of(
+    rows: pl.DataFrame, labels: Sequence[str], column: str = "balance"
+) -> npt.NDArray[np.bool_]:
+    """Return bool (N, len(labels)): which labels the list column has."""
+    places = {label: place for place, label in enumerate(labels)}
+    positives = np.zeros((rows.height, len(labels)), dtype=np.bool_)
+    for row, found in enumerate(rows[column].to_list()):
+        for label in found or ():
+            positives[row, places[label]] = True
+    return positives
 
 
 def split_images(
@@ -87,11 +157,12 @@ def split_images(
 
     `MultilabelStratifiedShuffleSplit` (Sechidis et al. 2011, iterative-stratification) takes test
     from all rows and then val from the rest, each with `seed`. It casts labels to bool, so -1
-    counts as a positive here, unlike everywhere else: kept as it was published.
+    counts as a positive here, unlike everywhere else: kept as it was published. Reads the list
+    column `mentioned`.
     """
     from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 
-    labels = rows.select(pl.col(LABELS).fill_null(0)).to_numpy() != 0
+    labels = positives_of(rows, labels_of(rows, "mentioned"), "mentioned")
     _, val, test = shares
     assigned = np.zeros(rows.height, dtype=np.int64)
     rest = np.arange(rows.height)
@@ -116,16 +187,16 @@ def _too_small(rows: int, split: str, why: str) -> InputError:
 
 
 def split_units(
-    rows: pl.DataFrame, unit: Unit, shares: npt.NDArray[np.float64], seed: int
+    rows: pl.DataFrame, columns: Sequence[str], shares: npt.NDArray[np.float64], seed: int
 ) -> npt.NDArray[np.int64]:
-    """Divide whole subjects or studies; returns int64 (N,), indices into `SPLITS`.
+    """Divide whole units, named by `columns`; returns int64 (N,), indices into `shares`.
 
-    Balances the positives of each label and the number of rows, see `assign_units`.
+    Balances the labels of `balance` and the number of rows, see `assign_units`.
     """
-    rank = pl.struct(KEYS[unit]).rank("dense").cast(pl.Int64)
+    rank = pl.struct(list(columns)).rank("dense").cast(pl.Int64)
     ids: npt.NDArray[np.int64] = rows.select(rank - 1).to_series().to_numpy()
-    columns = np.column_stack([np.ones(rows.height), positives_of(rows)])
-    counts = np.stack([np.bincount(ids, weights=column) for column in columns.T], axis=1)
+    matrix = np.column_stack([np.ones(rows.height), positives_of(rows, labels_of(rows))])
+    counts = np.stack([np.bincount(ids, weights=column) for column in matrix.T], axis=1)
     of_units = assign_units(counts.astype(np.float64, copy=False), shares, seed)
     return of_units[ids]
 
@@ -212,7 +283,8 @@ def balance_of(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     `coefficient_of_variation` (population standard deviation / mean of the three prevalences, null
     where the label has no positive) and `verdict` (excellent | moderate | poor | no positives).
     """
-    positives = {split: positives_of(part).sum(axis=0) for split, part in parts.items()}
+    labels = labels_of(pl.concat(part.select("balance") for part in parts.values()))
+    positives = {split: positives_of(part, labels).sum(axis=0) for split, part in parts.items()}
     prevalence = {split: positives[split] / part.height for split, part in parts.items()}
     each = np.stack(list(prevalence.values()))
     mean = each.mean(axis=0)
@@ -222,11 +294,11 @@ def balance_of(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     ]
     return pl.DataFrame(
         {
-            "label": list(LABELS),
+            "label": pl.Series(labels, dtype=pl.String),
             **{f"positives_{split}": counts for split, counts in positives.items()},
             **{f"prevalence_{split}": values for split, values in prevalence.items()},
             "coefficient_of_variation": pl.Series(variation, dtype=pl.Float64),
-            "verdict": [verdict(value) for value in variation],
+            "verdict": pl.Series([verdict(value) for value in variation], dtype=pl.String),
         }
     )
 
@@ -240,7 +312,7 @@ def verdict(variation: float | None) -> str:
     return "moderate" if variation < MODERATE else "poor"
 
 
-def leakage(parts: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> dict[str, int]:
+def leakage(parts: Mapping[str, pl.DataFrame], keys: Sequence[str]) -> dict[str, int]:
     """Return how many units named by `keys` are in both of each pair of splits."""
     units = {split: part.select(keys).unique() for split, part in parts.items()}
     return {
@@ -251,7 +323,8 @@ def leakage(parts: Mapping[str, pl.DataFrame], keys: tuple[str, ...]) -> dict[st
 
 def account_of(
     parts: Mapping[str, pl.DataFrame],
-    unit: Unit,
+    unit: str,
+    units: Units,
     shares: Mapping[str, float],
     seed: int,
     balanced: pl.DataFrame,
@@ -266,13 +339,11 @@ def account_of(
         "rows": rows,
         "shares_wanted": {split: shares[split] for split in SPLITS},
         "shares": {split: height / in_all for split, height in rows.items()},
-        "subjects": {s: part["subject_id"].n_unique() for s, part in parts.items()},
-        "studies": {s: part.select(KEYS["study"]).n_unique() for s, part in parts.items()},
-        "leakage": {
-            "subjects": leakage(parts, KEYS["subject"]),
-            "studies": leakage(parts, KEYS["study"]),
-            "images": leakage(parts, KEYS["image"]),
+        "units": {
+            name: {split: part.select(columns).n_unique() for split, part in parts.items()}
+            for name, columns in units.items()
         },
+        "leakage": {name: leakage(parts, columns) for name, columns in units.items()},
         "coefficient_of_variation_max": balanced["coefficient_of_variation"].max(),
         "coefficient_of_variation_median": balanced["coefficient_of_variation"].median(),
         "verdicts": {

@@ -1,6 +1,6 @@
-"""Quality by arm, beside the same arm with shuffled images and reports that ignore the image."""
+"""Quality by arm, beside the same arm with shuffled inputs and the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from peft_ablation.comparison.words import Words
 from peft_ablation.figures.style import (
     FAINT,
     INK,
@@ -19,38 +20,35 @@ from peft_ablation.figures.style import (
     write_figure,
 )
 
-AXES: Final = {
-    "bleu": "BLEU (0 to 100)",
-    "findings_f1": "Findings F1 (0 to 1)",
-}
-BASELINES: Final = (
-    ("constant_report", "commonest report, always", (0, (1, 1.5))),
-    ("label_prior", "commonest findings, always", (0, (5, 2))),
-)
+DASHES: Final = ((0, (1, 1.5)), (0, (5, 2)), (0, (3, 1, 1, 1)))
+BASELINES: Final = 2
+"""Most baselines that are drawn: the first ones of the task."""
 
 
-def plot_quality(
-    table: str | Path, *, metrics: Sequence[str], outputs: Sequence[str | Path]
-) -> None:
-    """Draw each of `metrics` by arm, from `comparison.csv`."""
+def plot_quality(table: str | Path, *, words: str | Path, outputs: Sequence[str | Path]) -> None:
+    """Draw the shown metrics by arm, from `comparison.csv` and its words."""
     arms = pl.read_csv(table, infer_schema_length=None)
+    said = Words.read(words)
+    metrics = said.shown
     names = arms["arm"].to_list()
+    baselines = dict(list(said.baselines.items())[:BASELINES])
     look = Look(names)
     with house_style():
-        figure = new_figure(7.5, 1.7 + 0.42 * len(names))
+        figure = new_figure(max(7.5, 3.75 * len(metrics)), 1.7 + 0.42 * len(names))
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(panels, metrics, strict=True):
             for place, row in enumerate(arms.iter_rows(named=True)):
                 _draw_arm(axis, place, row, metric, look)
-            for column, _, dashes in BASELINES:
-                value = arms[f"{column}_{metric}"][0]
+            for name, dashes in zip(baselines, DASHES, strict=False):
+                column = f"{name}_{metric}"
+                value = arms[column][0] if column in arms.columns else None
                 if value is not None:
                     axis.axvline(value, color=INK, linewidth=1.1, linestyle=dashes, zorder=1)
             rows_of_names(axis, names)
             # Room for the marks of an arm that scores 0.
             axis.set_xlim(-0.02 * axis.get_xlim()[1], 1.02 * axis.get_xlim()[1])
-            axis.set_xlabel(AXES[metric])
-        legend_below(figure, *_legend(arms), 85)
+            axis.set_xlabel(said.axis(metric))
+        legend_below(figure, *_legend(arms, baselines), 85)
         columns = [
             "arm",
             *(
@@ -58,7 +56,12 @@ def plot_quality(
                 for metric in metrics
                 for end in ("", "_low", "_high", "_by_seed", "_shuffled")
             ),
-            *(f"{column}_{metric}" for column, _, _ in BASELINES for metric in metrics),
+            *(
+                f"{name}_{metric}"
+                for name in baselines
+                for metric in metrics
+                if f"{name}_{metric}" in arms.columns
+            ),
         ]
         write_figure(figure, arms.select(columns), outputs)
 
@@ -79,7 +82,7 @@ def _draw_arm(axis: Axes, place: int, row: dict[str, Any], metric: str, look: Lo
         axis.plot(row[metric], place, marker, color=colour, ms=7)
 
 
-def _legend(arms: pl.DataFrame) -> tuple[list[Line2D], list[str]]:
+def _legend(arms: pl.DataFrame, baselines: Mapping[str, str]) -> tuple[list[Line2D], list[str]]:
     def dot(**look: Any) -> Line2D:
         return Line2D([], [], color=FAINT, marker="o", **look)
 
@@ -88,10 +91,10 @@ def _legend(arms: pl.DataFrame) -> tuple[list[Line2D], list[str]]:
         entries.append(
             (Line2D([], [], color=FAINT, marker="|", ls="none", mew=1.2), "single seeds")
         )
-    entries.append((dot(ms=6, mfc="white", mew=1.3, ls="none"), "test images shuffled"))
+    entries.append((dot(ms=6, mfc="white", mew=1.3, ls="none"), "test inputs shuffled"))
     entries += [
-        (Line2D([], [], color=INK, linewidth=1.1, linestyle=dashes), label)
-        for _, label, dashes in BASELINES
+        (Line2D([], [], color=INK, linewidth=1.1, linestyle=dashes), title)
+        for title, dashes in zip(baselines.values(), DASHES, strict=False)
     ]
     handles, labels = zip(*entries, strict=True)
     return list(handles), list(labels)

@@ -1,4 +1,4 @@
-"""Findings F1 against what an arm costs, each arm named at the side."""
+"""The headline score against what an arm costs, each arm named at the side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import OffsetFrom
 from matplotlib.transforms import offset_copy
 
+from peft_ablation.comparison.words import Words
 from peft_ablation.figures.style import (
     TIME,
     Look,
@@ -23,12 +24,16 @@ LABEL_HEIGHT: Final = 0.085
 """Least distance of two names, as a share of the axis."""
 
 
-def plot_quality_cost(table: str | Path, *, outputs: Sequence[str | Path]) -> None:
-    """Draw `findings_f1` with its interval against trained parameters and training time."""
+def plot_quality_cost(
+    table: str | Path, *, words: str | Path, outputs: Sequence[str | Path]
+) -> None:
+    """Draw the headline with its interval against trained parameters and training time."""
+    said = Words.read(words)
+    metric = said.headline
     arms = pl.read_csv(table, infer_schema_length=None)
     names = arms["arm"].to_list()
     look = Look(names)
-    scores = arms["findings_f1"].cast(pl.Float64).fill_null(0).to_list()
+    scores = arms[metric].cast(pl.Float64).fill_null(0).to_list()
     factor, unit = scaled(arms["train_seconds"].to_list(), TIME)
     with house_style():
         figure = new_figure(7.5, max(3.2, 1.2 + 0.32 * len(names)))
@@ -38,15 +43,19 @@ def plot_quality_cost(table: str | Path, *, outputs: Sequence[str | Path]) -> No
             (right, [value * factor for value in arms["train_seconds"]]),
         ):
             for row, (name, cost, score) in enumerate(zip(names, costs, scores, strict=True)):
-                low, high = (arms[f"findings_f1_{end}"][row] for end in ("low", "high"))
+                low, high = (arms[f"{metric}_{end}"][row] for end in ("low", "high"))
                 colour = look.colour(name)
                 if low is not None:
                     axis.plot([cost, cost], [low, high], color=colour, linewidth=1.6)
                 axis.plot(cost, score, look.marker(name), color=colour, ms=8)
-        left.set_xscale("log")
+        # An arm that is not trained stands at 0.
+        untrained = min(arms["trainable_parameters"]) == 0
+        left.set_xscale(
+            "symlog" if untrained else "log", **({"linthresh": 100} if untrained else {})
+        )
         left.set_xlabel("Trained parameters (log scale)")
         right.set_xlabel(f"Training time ({unit})")
-        left.set_ylabel("Findings F1 (0 to 1)")
+        left.set_ylabel(said.axis(metric))
         left.margins(x=0.15)
         right.margins(x=0.15)
         right.set_xlim(left=0)
@@ -54,7 +63,7 @@ def plot_quality_cost(table: str | Path, *, outputs: Sequence[str | Path]) -> No
         # Room for the mark of an arm that scores 0.
         left.set_ylim(-0.03 * highest, 1.02 * highest)
         _name_at_the_side(right, names, scores, look)
-        columns = ["arm", "findings_f1", "findings_f1_low", "findings_f1_high"]
+        columns = ["arm", metric, f"{metric}_low", f"{metric}_high"]
         write_figure(
             figure, arms.select(*columns, "trainable_parameters", "train_seconds"), outputs
         )

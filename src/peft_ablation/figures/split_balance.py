@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from matplotlib.lines import Line2D
 
-from peft_ablation.data.splits import EXCELLENT, MODERATE, SPLITS
+from peft_ablation.data.examples import SPLITS
+from peft_ablation.data.splits import EXCELLENT, MODERATE
 from peft_ablation.figures.style import (
     COLOURS,
     FAINT,
@@ -32,6 +33,9 @@ VERDICTS: Final = {
 def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) -> None:
     """Draw each label's share of images by split, and its coefficient of variation."""
     table = pl.read_csv(balance, infer_schema_length=None)
+    if table.is_empty():
+        _say_that_there_is_nothing(table, outputs)
+        return
     labels = [display_name(label) for label in table["label"]]
     places = np.arange(len(labels))
     with house_style():
@@ -75,6 +79,13 @@ def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) ->
         right.tick_params(axis="y", length=0)
         for axis, handles in ((left, _splits()), (right, _verdicts(table["verdict"].to_list()))):
             axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+        write_figure(figure, table, outputs)
+
+
+def _say_that_there_is_nothing(table: pl.DataFrame, outputs: Sequence[str | Path]) -> None:
+    with house_style():
+        figure = new_figure(7.5, 1.0)
+        figure.text(0.5, 0.5, "The examples have no classes or labels to balance.", ha="center")
         write_figure(figure, table, outputs)
 
 

@@ -1,88 +1,120 @@
-"""Which modules of GIT an adapter goes to, by name and without building the model.
+"""Which modules of a base an arm's adapters go to, by name and without building the model."""
 
-The names are those of `transformers.GitForCausalLM`; a test compares them with the model's own.
-Kept free of torch, so that a wrong target is refused when the DAG is built.
-"""
-
+import difflib
 import re
+from collections.abc import Collection
 from typing import Final
 
+from peft_ablation.bases.architectures import Architecture, architecture, known_sets
 from peft_ablation.errors import InputError, near_miss
 
-_VISION: Final = r"git\.image_encoder\.vision_model\.encoder\.layers\.\d+\."
-_TEXT: Final = r"git\.encoder\.layer\.\d+\."
+WITH_WEIGHTS: Final = ("Linear", "Conv1D", "Conv2d", "Embedding")
+"""Kinds of module that hold a matrix of weights: what most methods of PEFT can adapt."""
 
-TARGETS: Final[dict[str, str]] = {
-    "vision": _VISION + r"(self_attn\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))",
-    "vision_attention": _VISION + r"self_attn\.(q_proj|k_proj|v_proj|out_proj)",
-    "text": _TEXT
-    + r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)",
-    "text_attention": _TEXT + r"attention\.(self\.(query|key|value)|output\.dense)",
-}
-TARGETS["vision_and_text"] = f"({TARGETS['vision']})|({TARGETS['text']})"
-"""Target sets by name, as full-match expressions over module names.
-
-`all-linear` of PEFT is not among them: in GIT it would also hit the visual projection."""
-
-GIT_BASE_LAYERS: Final = (12, 6)
-"""Vision and text layers of microsoft/git-base."""
+_REGEX: Final = "regex:"
 
 
-def linear_modules(vision_layers: int, text_layers: int) -> list[str]:
-    """Return the names of every linear module of a `GitForCausalLM`, in no particular order."""
-    vision = ("self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj")
-    text = ("attention.self.query", "attention.self.key", "attention.self.value")
-    return [
-        *(
-            f"git.image_encoder.vision_model.encoder.layers.{layer}.{name}"
-            for layer in range(vision_layers)
-            for name in (*vision, "mlp.fc1", "mlp.fc2")
-        ),
-        *(
-            f"git.encoder.layer.{layer}.{name}"
-            for layer in range(text_layers)
-            for name in (*text, "attention.output.dense", "intermediate.dense", "output.dense")
-        ),
-        "git.visual_projection.visual_projection.0",
-        "output",
-    ]
+def check_targets(
+    targets: str,
+    base: Architecture | None,
+    *,
+    method: str,
+    kinds: Collection[str] = WITH_WEIGHTS,
+) -> None:
+    """Raise `InputError` with one line unless `method` can adapt the `targets` of a base.
 
-
-def resolve_target(targets: str, layers: tuple[int, int] | None = None) -> str:
-    """Return the full-match expression of a target set's name or of `regex:…`.
-
-    `layers` are the vision and text layers of the base (None: those of git-base). Raises
-    `InputError` for an unknown name, an invalid expression, or one that matches no module.
+    As `resolve_target`; where the base is not known yet (None), only the form is checked: a name
+    that some architecture has, or a valid expression.
     """
-    if targets.startswith("regex:"):
-        expression = targets.removeprefix("regex:")
-        try:
-            pattern = re.compile(expression)
-        except re.error as error:
-            raise InputError(f"targets: {expression!r} is no regular expression: {error}") from None
-    elif targets in TARGETS:
-        expression = TARGETS[targets]
-        pattern = re.compile(expression)
+    if base is not None:
+        resolve_target(targets, base, method=method, kinds=kinds)
+    elif targets.startswith(_REGEX):
+        _compiled(targets.removeprefix(_REGEX), targets)
+    elif targets not in known_sets():
+        raise _unknown(targets, known_sets(), "")
+
+
+def resolve_target(
+    targets: str,
+    base: Architecture | tuple[int, int] | None,
+    *,
+    method: str = "lora",
+    kinds: Collection[str] = WITH_WEIGHTS,
+) -> str:
+    """Return the full-match expression over module names that `targets` stands for.
+
+    `targets` is the name of a set of the architecture, or `regex:` and an expression. `kinds` are
+    the kinds of module that `method` can adapt. Raises `InputError` for an unknown name, an invalid
+    expression, one that matches no module, and one that matches a module of another kind or without
+    weights of its own; PEFT would refuse these too, but after the model was built.
+    """
+    if not isinstance(base, Architecture):
+        base = _git(base)
+    if targets.startswith(_REGEX):
+        expression = targets.removeprefix(_REGEX)
+    elif targets in base.targets:
+        expression = base.targets[targets]
     else:
-        allowed = ", ".join([*sorted(TARGETS), "regex:<expression>"])
-        near = near_miss(targets, TARGETS)
-        raise InputError(f"targets: found {targets!r}, allowed: {allowed}{near}")
-    names = linear_modules(*(layers or GIT_BASE_LAYERS))
-    if not any(pattern.fullmatch(name) for name in names):
-        raise InputError(
-            f"targets: {expression!r} matches none of the {len(names)} linear modules of the base, "
-            f"expected a full match such as {names[0]!r}"
-        )
+        raise _unknown(targets, base.targets, f" for {base.class_name}")
+    pattern = _compiled(expression, targets)
+    able = f"{method} adapts {', '.join(kinds)}"
+    matched = False
+    for module in base.modules:
+        if pattern.fullmatch(module.name):
+            matched = True
+            if module.kind not in kinds:
+                raise InputError(
+                    f"targets: {targets!r} matches {module.name}, {_a(module.kind)}; {able}"
+                )
+    for name in base.others:
+        if pattern.fullmatch(name):
+            raise InputError(
+                f"targets: {targets!r} matches {name}, which holds no weights of its own; {able}"
+            )
+    if not matched:
+        names = [module.name for module in base.modules if module.kind in kinds]
+        near = difflib.get_close_matches(expression.replace("\\", ""), names, n=1, cutoff=0)
+        such = f"; expected a full match of a name such as {near[0]!r}" if near else f"; {able}"
+        raise InputError(f"targets: {targets!r} matches no module of {base.class_name}{such}")
     return expression
 
 
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
+
+
+def _compiled(expression: str, targets: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise InputError(f"targets: {targets!r} is no regular expression: {error}") from None
+
+
+def _unknown(targets: str, sets: Collection[str], where: str) -> InputError:
+    allowed = ", ".join([*sorted(sets), "regex:<expression>"])
+    return InputError(
+        f"targets: found {targets!r}, allowed{where}: {allowed}{near_miss(targets, sets)}"
+    )
+
+
+# Until config/study.py, methods/adapters.py and common.smk ask a method: GIT alone, by its layers.
+
+
+def _git(layers: tuple[int, int] | None) -> Architecture:
+    vision, text = layers or (12, 6)
+    config = {"num_hidden_layers": text, "vision_config": {"num_hidden_layers": vision}}
+    git = architecture("GitForCausalLM", config)
+    assert git is not None
+    return git
+
+
 def adapts_vision(method: str, targets: str | None) -> bool:
-    """Tell whether an arm changes the vision tower or its projection into the text decoder."""
+    """Tell whether an arm changes GIT's vision tower or its projection into the text decoder."""
     if method == "full" or targets is None:
         return True
-    pattern = re.compile(resolve_target(targets, (64, 64)))
+    git = _git((64, 64))
+    pattern = re.compile(resolve_target(targets, git))
+    vision = ("git.image_encoder.", "git.visual_projection.")
     return any(
-        pattern.fullmatch(name)
-        for name in linear_modules(64, 64)
-        if name.startswith(("git.image_encoder.", "git.visual_projection."))
+        pattern.fullmatch(module.name) for module in git.modules if module.name.startswith(vision)
     )

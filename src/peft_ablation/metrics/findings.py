@@ -23,9 +23,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from peft_ablation.metrics.metric import Array, Metric, Statistics
 from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES, Mention
+from peft_ablation.sources.mimic.reports import Parsed, load_template, normalise
 
 MENTIONS: Final[dict[str, Mention]] = {
     "present": Mention.PRESENT,
@@ -110,3 +113,79 @@ def _ratio(
 ) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(below > 0, np.asarray(above, dtype=np.float64) / below, np.nan)
+
+
+def findings_metrics(template: str) -> tuple[Metric, Metric]:
+    """Return micro and macro F1 of present pathologies, texts parsed by a template set."""
+    columns = tuple(
+        f"{mention}_{label}_{count}"
+        for mention in MENTIONS
+        for label in LABELS
+        for count in ("tp", "fp", "fn")
+    )
+
+    def statistics(predictions: pl.DataFrame) -> Array:
+        stated, true = (_labels(texts, template) for texts in _texts(predictions))
+        counts = [mention_counts(stated, true, mention) for mention in MENTIONS.values()]
+        return np.stack(counts, axis=1).reshape(predictions.height, -1).astype(np.float64)
+
+    sums = Statistics(columns, statistics)
+    return (
+        Metric(
+            "findings_f1", "findings F1",
+            "micro F1 of pathologies stated as present, over the 13 pathologies; No Finding has no "
+            "part in it; null where no text states any",
+            sums, lambda values: micro_f1(counts_of(values, "present")), needs=("hypothesis",),
+        ),
+        Metric(
+            "findings_macro_f1", "findings macro F1",
+            "mean F1 of present pathologies over those that occur in the references",
+            sums, lambda values: macro_f1(counts_of(values, "present")), compared=False,
+            needs=("hypothesis",),
+        ),
+    )  # fmt: skip
+
+
+def counts_of(sums: Array, mention: str) -> Array:
+    """Return the counts of one mention, (…, 3 * 14 * 3) → (…, 14, 3)."""
+    all_of_them = sums.reshape(*sums.shape[:-1], len(MENTIONS), len(LABELS), 3)
+    return all_of_them[..., list(MENTIONS).index(mention), :, :]
+
+
+def findings_details(predictions: pl.DataFrame, template: str) -> dict[str, Any]:
+    """Return scores by mention and label, and what of the texts the template cannot read."""
+    hypotheses, references = _texts(predictions)
+    parsed = _parse_all(hypotheses, template)
+    stated, true = _labels(hypotheses, template), _labels(references, template)
+    sentences = sum(
+        sum(bool(part.strip()) for part in normalise(text).split(".")) for text in hypotheses
+    )
+    unparsed = sum(len(text.unparsed) for text in parsed)
+    return {
+        "findings": {
+            name: mention_scores(mention_counts(stated, true, mention).sum(axis=0))
+            for name, mention in MENTIONS.items()
+        },
+        "sentences": sentences,
+        "unparsable_sentences": unparsed,
+        "unparsable_share": unparsed / sentences if sentences else None,
+        "texts_with_unparsable": sum(bool(text.unparsed) for text in parsed),
+        "texts_with_contradiction": sum(bool(text.contradicted) for text in parsed),
+    }
+
+
+def _texts(predictions: pl.DataFrame) -> tuple[list[str], list[str]]:
+    """Return hypotheses and the first reference of each row."""
+    references = predictions["reference"].to_list()
+    first = [text[0] if isinstance(text, list) else text for text in references]
+    return predictions["hypothesis"].to_list(), first
+
+
+def _parse_all(texts: Sequence[str], template: str) -> list[Parsed]:
+    chosen = load_template(template)
+    known = {text: chosen.parse(text) for text in dict.fromkeys(texts)}
+    return [known[text] for text in texts]
+
+
+def _labels(texts: Sequence[str], template: str) -> NDArray[np.int8]:
+    return label_matrix([text.labels for text in _parse_all(texts, template)])

@@ -2,6 +2,6 @@
 
 import sys
 
-from peft_ablation.scoring.scores import main
+from peft_ablation.scoring.files import main
 
 sys.exit(main())

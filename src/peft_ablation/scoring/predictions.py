@@ -1,4 +1,4 @@
-"""What a trained arm writes for the test images, and how likely it finds the references."""
+"""What a trained arm predicts for the test examples."""
 
 import logging
 import sys
@@ -9,108 +9,87 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from peft_ablation.artifacts import write_table
-from peft_ablation.bases.cpu_kernels import pack
-from peft_ablation.bases.git import Normalize
-from peft_ablation.tasks import captioning
-from peft_ablation.training.batches import Indices, ordered_batches
+from peft_ablation.data.examples import read_columns
+from peft_ablation.methods import open_method
+from peft_ablation.tasks import Examples, Predictor, Task, open_task
+from peft_ablation.training.batches import ordered_batches
 from peft_ablation.training.chunk import mixed_precision
 from peft_ablation.training.launch import own_devices
 
 log = logging.getLogger(__name__)
 
-
-def load_trained(model: str | Path, base: str | Path) -> Any:
-    """Return the model of a run's `model/` folder, adapters merged into the base."""
-    if not Path(model, "adapter_config.json").is_file():
-        return captioning.load_model(model)
-    from peft import PeftModel
-
-    adapted = PeftModel.from_pretrained(captioning.load_model(base), str(model))
-    return adapted.merge_and_unload()
+SHUFFLED = "_shuffled"
+"""Ending of the columns predicted from shuffled inputs."""
 
 
-def shuffled_positions(positions: Indices, seed: int) -> Indices:
-    """Return the positions permuted so that nobody keeps its own (for two or more)."""
-    order = np.random.default_rng(seed).permutation(len(positions))
-    result: Indices = np.empty_like(positions)
-    result[order] = positions[np.roll(order, 1)]
-    return result
+def load_trained(
+    task: Task, arm: Mapping[str, Any], base: str | Path, model: str | Path
+) -> nn.Module:
+    """Return the model of a run's `model/` folder, adapters merged into the base if they can be."""
+    return open_method(arm).load(task.load_model, base, model)
 
 
 @own_devices(1)
 def write_predictions(
     *,
+    task: Mapping[str, Any],
+    arm: Mapping[str, Any],
     model: str | Path,
     base: str | Path,
+    train: str | Path,
     test: str | Path,
-    index: str | Path,
-    features: str | Path | None,
-    settings: Mapping[str, Any],
+    assets: Mapping[str, str | Path],
+    precision: str,
+    threads: int,
     batch_size: int,
-    max_new_tokens: int,
-    num_beams: int,
-    shuffle_images: bool,
+    shuffle_inputs: bool,
     seed: int,
     output: str | Path,
 ) -> None:
-    """Write one row a test example: reference, hypothesis and the reference's loss in nats.
+    """Write one row a test example: its id and group, what is true and what is predicted.
 
-    With `shuffle_images` also what is written, and how likely the reference is, when the test
-    images are permuted among themselves. `settings` are of `study.Train`. `features` is the cached
-    output of a frozen vision tower, in place of pixels.
+    With `shuffle_inputs` also what is predicted when the test inputs are permuted among themselves
+    by `seed`, in columns that end in `_shuffled`.
     """
-    torch.set_num_threads(settings["threads"])
+    torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained = load_trained(model, base).to(device).eval()
-    pack(trained)
-    normalize = Normalize.of(base).to(device)
-    tokenizer = captioning.load_tokenizer(base)
-    images = captioning.ImageSource(index, features)
-    rows = captioning.examples(test, images, tokenizer, settings)
-    subjects = dict(pl.read_parquet(test, columns=["dicom_id", "subject_id"]).iter_rows())
+    bound = open_task(task, train)
+    predictor = bound.predictor(load_trained(bound, arm, base, model), base, device)
+    examples = bound.examples(test, assets, base)
+    groups = dict(read_columns(test, ("example_id", "group")).iter_rows())
+    bf16 = mixed_precision(precision) == "bf16"
 
-    def write(positions: Indices, title: str) -> tuple[list[str], list[float]]:
-        texts = [""] * len(rows)
-        losses = np.zeros(len(rows))
-        bf16 = mixed_precision(settings["precision"]) == "bf16"
-        # Sorted by the reference's length, the best guess at how long a text will be.
-        batches = ordered_batches(rows.lengths, batch_size)
-        for indices in tqdm(batches, desc=title, disable=not sys.stderr.isatty()):
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                written, nll = captioning.generate(
-                    trained,
-                    normalize,
-                    rows,
-                    indices,
-                    positions[indices],
-                    end_token=tokenizer.sep_token_id,
-                    max_new_tokens=max_new_tokens,
-                    num_beams=num_beams,
-                    device=device,
-                )
-            losses[indices] = nll.cpu().numpy()
-            for place, text in zip(indices, written, strict=True):
-                texts[place] = tokenizer.decode(text.tokens, skip_special_tokens=True).strip()
-        return texts, losses.tolist()
+    def predicted(rows: Examples, title: str) -> dict[str, list[Any]]:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return _in_order(predictor, rows, batch_size, title)
 
-    hypotheses, nll = write(rows.positions, "generate")
-    table = pl.DataFrame(
-        {
-            "dicom_id": rows.ids,
-            "subject_id": [subjects[dicom] for dicom in rows.ids],
-            "reference": rows.texts,
-            "hypothesis": hypotheses,
-            "tokens": pl.Series(rows.lengths - len(rows.prompt), dtype=pl.Int32),
-            "nll": nll,
-        }
-    )
-    if shuffle_images:
-        texts, losses = write(shuffled_positions(rows.positions, seed), "generate, shuffled images")
-        table = table.with_columns(
-            pl.Series("hypothesis_shuffled", texts), pl.Series("nll_shuffled", losses)
-        )
-    write_table(table, output)
-    log.info("%d reports written to %s", table.height, output)
+    columns = {
+        "example_id": list(examples.ids),
+        "group": [groups[example] for example in examples.ids],
+        **predictor.truth(examples),
+        **predicted(examples, "predict"),
+    }
+    if shuffle_inputs:
+        again = predicted(bound.shuffled(examples, seed), "predict, shuffled inputs")
+        columns |= {f"{name}{SHUFFLED}": values for name, values in again.items()}
+    write_table(pl.DataFrame(columns), output)
+    log.info("%d predictions written to %s", len(examples), output)
+
+
+def _in_order(
+    predictor: Predictor, rows: Examples, batch_size: int, title: str
+) -> dict[str, list[Any]]:
+    """Predict batch by batch, and return the columns in the order of the examples."""
+    found: dict[str, list[Any]] = {}
+    # Sorted by length, so that a batch holds little padding.
+    batches = ordered_batches(np.asarray(rows.lengths), batch_size)
+    for indices in tqdm(batches, desc=title, disable=not sys.stderr.isatty()):
+        for name, values in predictor(rows, indices).items():
+            column = found.setdefault(name, [None] * len(rows))
+            for place, value in zip(indices, values, strict=True):
+                column[place] = value
+    return found

@@ -1,14 +1,244 @@
-"""One module a task. Nothing outside a task's module may ask which task it is.
+"""Tasks: what a model is asked to do, one module or folder each.
 
-A task answers: how a model is built (`load_model`, `loss_module`), how examples become batches
-(`examples`, `Examples.batch`), what is generated (`generate`) and what is saved with a model
-(`save_tokenizer`). Scores are made from the texts it generates.
+A task knows examples, batches, the loss, predictions, metrics, baselines and controls. It knows no
+method, and nothing outside its folder asks which task it is. What it declares at class level is
+read when the DAG is built, so a task's module imports torch only inside functions.
 """
 
-from importlib import import_module
-from types import ModuleType
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+
+from peft_ablation.config.section import Section
+from peft_ablation.plugins import plugin
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from peft_ablation.data.examples import Indices
+    from peft_ablation.metrics.metric import Metric
+
+ASSETS = ("images", "features")
+"""What examples may be made of besides a split's table: the index of the image cache, and the
+cached features of a frozen part."""
 
 
-def load_task(name: str) -> ModuleType:
-    """Return the task's module; names are checked when the config is read."""
-    return import_module(f"peft_ablation.tasks.{name}")
+class TaskSettings(Section):
+    """Keys of a study's `task:` section that every task has."""
+
+    name: str
+    """Kind of task: a module of `peft_ablation.tasks`, or the dotted name of one's own."""
+
+
+class Examples(Protocol):
+    """The examples of one split, ready to become batches."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """`example_id` of each example."""
+
+    @property
+    def lengths(self) -> "Indices":
+        """Length of each example (tokens, say): batches hold examples of similar length."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def weight(self, indices: "Indices") -> int:
+        """Return what the summed loss of these examples is divided by (tokens, or examples)."""
+
+    def batch(self, indices: "Indices") -> "dict[str, Tensor]":
+        """Return tensors on the CPU whose first axis is the examples; safe in another thread."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model must beat: the same predictions whatever the input."""
+
+    title: str
+    """As a table says it, such as `commonest report, always`."""
+    columns: Mapping[str, Any]
+    """Prediction columns that it fixes, each one value for all rows."""
+    account: Mapping[str, Any]
+    """Where it comes from, for scores.json."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A baseline that an arm must beat to count as having learnt."""
+
+    metric: str
+    baseline: str
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A further number of `Task.details` that the comparison shows: its mean over seeds."""
+
+    name: str
+    title: str
+    digits: int = 0
+    scale: float = 1
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a task's own, drawn by `draw` of a torch-free module or of one with torch."""
+
+    title: str
+    """In the report page."""
+    caption: str
+    """Path of its caption for the report page, from `workflow/rules`."""
+    draw: str
+    """`module:function`, called with `peft_ablation.figures.for_task.FigureInputs` and outputs."""
+    public_only: bool = False
+    """Shows examples themselves: drawn for studies with `data.public: true` alone."""
+    needs_model: bool = False
+    """Runs a model: a job with a GPU."""
+
+
+class Task(ABC):
+    """A kind of task, bound to a study's settings and its training split."""
+
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    columns: ClassVar[tuple[str, ...]]
+    """Columns of the examples table that it reads besides `example_id`, `group` and `split`."""
+    truth: ClassVar[tuple[str, ...]] = ()
+    """Columns of the predictions that are known, not predicted: what baselines are scored by."""
+    images: ClassVar[bool] = False
+    """Whether examples have an image, and so the image cache is made."""
+    architectures: ClassVar[Mapping[str, str]] = {}
+    """`model_type` of a base's config.json → class that `load_model` makes; empty: any base."""
+    not_training: ClassVar[tuple[str, ...]] = ()
+    """Settings that training does not read: a change of one trains nothing again."""
+    tokenizer: ClassVar[bool] = False
+    """Whether a base must come with a tokenizer."""
+    frozen_part: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of module names whose output `frozen_features` gives: an arm whose method changes
+    none of them reads it from a cache. Empty: nothing is cached. `*`: all but the heads."""
+    heads: ClassVar[tuple[str, ...]] = ()
+    """Modules made anew for the task, which every method that trains must train and save."""
+    example: ClassVar[str] = "example"
+    """What a row is called on pages, in the singular."""
+    own_forward: ClassVar[bool] = False
+    """Whether the loss runs parts of the model itself. A method that wraps the whole forward pass
+    (prompts, prefixes) would be ignored without a word, so it is refused."""
+    headline: str
+    """Name of the metric that figures over cost, rank or rate show."""
+    extras: ClassVar[tuple[Extra, ...]] = ()
+    """Numbers of `details` that stand in the comparison."""
+    claims: tuple[Claim, ...] = ()
+    """What an honest arm must beat."""
+    floor: str | None = None
+    """Baseline to which the headline should fall when inputs are shuffled; None: to 0."""
+    figures: ClassVar[Mapping[str, Figure]] = {}
+
+    def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
+        """Bind to the fields of `Settings` and to the table of the training split."""
+        self.settings, self.train = settings, train
+
+    # -- without torch ---------------------------------------------------------------------------
+
+    @classmethod
+    def changes_inputs(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether training changes inputs at random, so that nothing of them can be cached."""
+        return False
+
+    @classmethod
+    def reads_features(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether prediction, too, can read the frozen part from its cache."""
+        return True
+
+    @property
+    @abstractmethod
+    def metrics(self) -> "tuple[Metric, ...]":
+        """The metrics, each a function of sums of prediction columns."""
+
+    @abstractmethod
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Return what must be beaten, made from the training split alone, by name."""
+
+    def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
+        """Return more about predictions for scores.json, such as scores by class."""
+        return {}
+
+    # -- with torch ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def load_model(self, folder: str | Path) -> "Any":
+        """Return the model of a local folder in float32 on the CPU, heads of the task's size.
+
+        A head that the folder does not hold is made anew from torch's global generator.
+        """
+
+    @abstractmethod
+    def examples(
+        self, table: str | Path, assets: Mapping[str, str | Path], base: str | Path
+    ) -> Examples:
+        """Return the examples of a split's table; `assets`: `images`, `features` where made."""
+
+    @abstractmethod
+    def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
+        """Return the module whose forward takes a batch by name and gives its SUMMED loss.
+
+        `model` may be wrapped by PEFT. The module holds `model` as an attribute, so that
+        data-parallel training wraps its parameters.
+        """
+
+    def augment(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """Return a training batch changed at random, on its device; torch's generator is seeded."""
+        return batch
+
+    def shuffled(self, examples: Examples, seed: int) -> Examples:
+        """Return the same examples with their inputs permuted, so that nobody keeps its own."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def predictor(
+        self, model: "nn.Module", base: str | Path, device: "torch.device"
+    ) -> "Predictor":
+        """Return what predicts with a trained model (merged where it can be) on `device`."""
+
+    def frozen_features(self, base: str | Path, device: "torch.device") -> "FrozenPart":
+        """Return the frozen part of a base; see `frozen_part`."""
+        raise NotImplementedError
+
+
+class Predictor(Protocol):
+    """Predicts for batches of examples, without gradients."""
+
+    def truth(self, examples: Any) -> Mapping[str, Any]:
+        """Return the columns that are known of all examples, such as `reference`."""
+
+    def __call__(self, examples: Any, indices: "Indices") -> Mapping[str, Sequence[Any]]:
+        """Return the prediction columns of these examples, one value each."""
+
+
+class FrozenPart(Protocol):
+    """What a frozen part of a base makes of the cached inputs."""
+
+    @property
+    def dtype(self) -> "type[np.floating[Any]]":
+        """Type that features are stored in."""
+
+    def __call__(self, pixels: "NDArray[np.uint8]") -> "Tensor":
+        """Return features (N, …) of pixels (N, H, W) or (N, H, W, 3), on any device."""
+
+
+def task_class(name: str) -> type[Task]:
+    """Return the class `TASK` of a task's module; raises `InputError` for an unknown name."""
+    return cast("type[Task]", plugin("peft_ablation.tasks", name, "TASK"))
+
+
+def open_task(settings: Mapping[str, Any], train: str | Path) -> Task:
+    """Return the task of a study's `task:` section (plain values), bound to its training split."""
+    import polars as pl
+
+    return task_class(settings["name"])(settings, pl.read_parquet(train))

@@ -3,6 +3,8 @@
 A checkpoint folder holds
 
 - `weights.safetensors`: the trainable parameters (all of them, or the adapter's);
+- `buffers.safetensors`: persistent buffers, if the model has any (BatchNorm's statistics);
+- `method.safetensors`: what else the method keeps, if anything (AdaLoRA's importances);
 - `optimizer.pt`: the optimizer's state (loaded with `weights_only=True`);
 - `state.json`: position (epoch, step), history, accumulators of the unfinished epoch;
 - `best/`: the model of the best epoch so far as `save_pretrained` wrote it, if there is one;
@@ -15,7 +17,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +63,8 @@ class Checkpoint:
     """What was read back."""
 
     weights: "dict[str, torch.Tensor]"
+    buffers: "dict[str, torch.Tensor]"
+    method: "dict[str, torch.Tensor]"
     optimizer: dict[str, Any]
     state: dict[str, Any]
     folder: Path
@@ -92,6 +96,8 @@ def write_checkpoint(
     folder: str | Path,
     *,
     weights: "Mapping[str, torch.Tensor]",
+    buffers: "Mapping[str, torch.Tensor]",
+    method: "Mapping[str, torch.Tensor]",
     optimizer: Mapping[str, Any],
     state: Mapping[str, Any],
     best: Path | None,
@@ -108,6 +114,9 @@ def write_checkpoint(
     try:
         with whole_folder(folder) as part:
             save_file(dict(weights), part / "weights.safetensors")
+            for name, tensors in (("buffers", buffers), ("method", method)):
+                if tensors:
+                    save_file(dict(tensors), part / f"{name}.safetensors")
             torch.save(dict(optimizer), part / "optimizer.pt")
             write_json(part / "state.json", state)
             if best is not None:
@@ -132,6 +141,32 @@ def storage_failure(error: Exception, where: str | Path) -> Exception:
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         return InputError(f"cannot write {where}: {os.strerror(code or 0)}; make it writable")
     return error
+
+
+def save_best(folder: Path, epoch: int, save: Callable[[Path], None]) -> Path:
+    """Write the model of the best epoch by `save` to a folder of its own; older ones go."""
+    target = folder / f"best-epoch-{epoch}"
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        save(target)
+        (target / "README.md").unlink(missing_ok=True)  # the model card is written in the end
+    except Exception as error:
+        raise storage_failure(error, target) from error
+    for old in folder.glob("best-epoch-*"):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def carry_best(start: Checkpoint, folder: Path, epoch: int) -> Path | None:
+    """Take the best model of a checkpoint along; None where it has none yet."""
+    if not (start.folder / BEST).is_dir():
+        return None
+    target = folder / f"best-epoch-{epoch}"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(start.folder / BEST, target, copy_function=link_or_copy)
+    return target
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -188,8 +223,15 @@ def _read_whole(folder: Path, fingerprint: Fingerprint) -> Checkpoint:
             f"checkpoint {folder} belongs to another run: {'; '.join(other)}; delete the folder "
             "to train anew, or restore the config it was made with"
         )
+
+    def tensors(name: str) -> "dict[str, torch.Tensor]":
+        path = folder / f"{name}.safetensors"
+        return load_file(path) if path.is_file() else {}
+
     return Checkpoint(
-        load_file(folder / "weights.safetensors"),
+        tensors("weights"),
+        tensors("buffers"),
+        tensors("method"),
         torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
         read_json(folder / "state.json"),
         folder,

@@ -8,67 +8,29 @@ the bytes of one that was not (docs/training.md). Here is what a job does; `run.
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from peft_ablation.artifacts import sha256_file, sha256_json
-from peft_ablation.tasks import load_task
-from peft_ablation.training.checkpoint import (
-    NOT_PROTOCOL,
-    PROTOCOL_VERSION,
-    CheckpointFolder,
-    Fingerprint,
-    read_checkpoint,
-    storage_failure,
-)
+from peft_ablation.training.checkpoint import CheckpointFolder, read_checkpoint, storage_failure
+from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.launch import on_devices
 from peft_ablation.training.lease import exclusive
-from peft_ablation.training.run import Run, RunInputs
+from peft_ablation.training.run import Run
 
 log = logging.getLogger(__name__)
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prefetch thread is enough
 
 
-def fingerprint(given: RunInputs) -> Fingerprint:
-    """Return everything that a run's result depends on, by name; files by their SHA-256."""
-    pixels = sorted(Path(given.index).parent.glob("shard-*.npy"))
-    weights = sorted(Path(given.base).glob("*.safetensors"))
-    vocabulary = sorted(Path(given.base).glob("tokenizer*.json"))
-    return {
-        "protocol": PROTOCOL_VERSION,
-        "task": given.task,
-        "arm": dict(given.arm),
-        "train": {k: v for k, v in given.settings.items() if k not in NOT_PROTOCOL},
-        "seed": given.seed,
-        "base": sha256_json([sha256_file(path) for path in (*weights, *vocabulary)]),
-        "data": {
-            "train": sha256_file(given.train),
-            "val": sha256_file(given.val),
-            "images": sha256_json([sha256_file(path) for path in (Path(given.index), *pixels)]),
-            "vision_features": bool(given.features),
-        },
-    }
-
-
 def train_chunk(
+    given: RunInputs,
     *,
-    task: str,
-    arm_name: str,
-    arm: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    seed: int,
+    name: str,
     chunk: int,
-    base: str | Path,
-    train: str | Path,
-    val: str | Path,
-    index: str | Path,
-    features: str | Path | None,
     previous: str | Path | None,
     checkpoints: str | Path,
     tensorboard: str | Path | None,
@@ -77,20 +39,18 @@ def train_chunk(
     """Train epochs `chunk * epochs_per_chunk` … of one run and write the chunk folder `output`.
 
     Continues from the newest whole checkpoint under `checkpoints`, else from the chunk folder
-    `previous`, else from `base`. `arm` and `settings` are the fields of `study.Arm` and
-    `study.Train`. Raises `InputError` for anything a person must mend, `Stopped` on SIGTERM.
+    `previous`, else from the base. `name` is what the terminal and the log call the run. Raises
+    `InputError` for anything a person must mend, `Stopped` on SIGTERM.
     """
-    given = RunInputs(task, arm, settings, seed, base, train, val, index, features)
     on_devices(
-        settings["num_processes"],
-        _train_chunk,
-        given, arm_name, chunk, previous, checkpoints, tensorboard, output,
+        given.settings["num_processes"],
+        _train_chunk, given, name, chunk, previous, checkpoints, tensorboard, output,
     )  # fmt: skip
 
 
 def _train_chunk(
     given: RunInputs,
-    arm_name: str,
+    name: str,
     chunk: int,
     previous: str | Path | None,
     checkpoints: str | Path,
@@ -104,18 +64,19 @@ def _train_chunk(
         mixed_precision=mixed_precision(settings["precision"]),
         cpu=not torch.cuda.is_available(),  # else processes without a GPU do not find each other
     )
-    belongs = fingerprint(given)
+    belongs = given.fingerprint()
     folder = CheckpointFolder(Path(checkpoints), belongs)
     with _one_process_group(accelerator, folder, Path(checkpoints)), _termination() as asked:
-        run = Run(accelerator, load_task(given.task), given)
         inside = folder.newest()
         start = inside or (read_checkpoint(previous, belongs) if previous else None)
+        run = Run(accelerator, given, start)
         if start is not None:
-            run.restore(start, folder)
-            log.info("continuing %s seed %d from %s", arm_name, given.seed, start.folder)
+            run.carry_best(start, folder)
+            log.info("continuing %s from %s", name, start.folder)
         last = min((chunk + 1) * settings["epochs_per_chunk"], settings["epochs"])
-        name = f"{arm_name} seed {given.seed}"
         for epoch in range(run.position.epoch, last):
+            if run.position.stopped:
+                break
             run.train_epoch(epoch, chunk, folder, asked, name)
             _log_epoch(run, epoch, name, tensorboard, accelerator)
         if accelerator.is_main_process:

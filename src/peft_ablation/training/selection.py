@@ -1,6 +1,6 @@
 """The finished run: its best model as a plain folder, its history and what it cost.
 
-Nothing here imports torch: the training chunks have written the models already.
+`select_checkpoint` needs no torch: the training chunks have written the models already.
 """
 
 import logging
@@ -24,7 +24,20 @@ TOKENIZER_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
+
+
+NOTHING_TRAINED = (
+    "adapter_mb",
+    "train_seconds",
+    "evaluate_seconds",
+    "saving_seconds",
+    "waiting_seconds",
+    "peak_memory_mb",
+    "mean_memory_mb",
+    "reserved_peak_memory_mb",
+    "reserved_mean_memory_mb",
+)
+"""Costs of an arm that is not trained: 0."""
 
 
 def select_checkpoint(
@@ -56,13 +69,14 @@ def select_checkpoint(
         for name in TOKENIZER_FILES:
             if Path(base, name).is_file():
                 shutil.copy2(Path(base, name), part / name)
-        write_text(part / "README.md", _model_card(study, arm_name, arm, seed, state, base))
+        write_text(part / "README.md", _model_card(part, study, arm_name, seed, state, base))
+        weights = next(iter(sorted(part.glob("*.safetensors"))))
         written = manifest(
             read_json(chunk / "manifest.json")["fingerprint"],
-            {"weights": next(part / name for name in WEIGHTS if (part / name).is_file())},
+            {"weights": weights},
         )
         write_json(part / "manifest.json", written)
-        size = sum((part / name).stat().st_size for name in WEIGHTS if (part / name).is_file())
+        size = sum(path.stat().st_size for path in part.glob("*.safetensors"))
     write_text(history, as_csv(rows))
 
     def total(column: str) -> float:
@@ -81,7 +95,7 @@ def select_checkpoint(
             "arm": arm_name,
             "seed": seed,
             "method": arm["method"],
-            "rank": arm["r"] if arm["method"] == "lora" else None,
+            "rank": state["rank"],
             "trainable_parameters": state["parameters"]["trainable"],
             "total_parameters": state["parameters"]["total"],
             "adapter_mb": size / 1e6,
@@ -111,32 +125,36 @@ def select_checkpoint(
 
 
 def _model_card(
+    folder: Path,
     study: str,
     arm_name: str,
-    arm: Mapping[str, Any],
     seed: int,
     state: Mapping[str, Any],
     base: str | Path,
 ) -> str:
-    lora = arm["method"] == "lora"
-    loading = (
-        "PeftModel.from_pretrained(GitForCausalLM.from_pretrained(base), folder)"
-        if lora
-        else "GitForCausalLM.from_pretrained(folder)"
-    )
+    config = read_json(Path(base, "config.json"))
+    (model_class, *_) = config.get("architectures") or ["AutoModel"]
+    if (folder / "adapter_config.json").is_file():
+        library = "peft"
+        loading = f"PeftModel.from_pretrained({model_class}.from_pretrained(base), folder)"
+    elif (folder / "config.json").is_file():
+        library = "transformers"
+        loading = f"{model_class}.from_pretrained(folder)"
+    else:
+        library = "peft-ablation"
+        loading = "the tensors of the *.safetensors file in place of the base's of the same names"
     trainable = state["parameters"]["trainable"]
     position = state["position"]
     return "\n".join(
         [
             "---",
-            f"library_name: {'peft' if lora else 'transformers'}",
-            "pipeline_tag: image-to-text",
+            f"library_name: {library}",
             "---",
             f"# {arm_name}, seed {seed}, of study {study}",
             "",
             f"Base: `{Path(base).name}`. Trainable parameters: {trainable:,}. "
             f"Best of {len(state['history'])} epochs by validation loss: epoch "
-            f"{position['best_epoch']}, {position['best_val_loss']:.4f} nats a token.",
+            f"{position['best_epoch']}, {position['best_val_loss']:.4f}.",
             "",
             f"Load: `{loading}`.",
             "",
@@ -144,4 +162,56 @@ def _model_card(
             "A research result, not a medical device.",
             "",
         ]
+    )
+
+
+def keep_base(
+    *,
+    task: Mapping[str, Any],
+    train: str | Path,
+    base: str | Path,
+    arm_name: str,
+    arm: Mapping[str, Any],
+    seed: int,
+    model: str | Path,
+    history: str | Path,
+    cost: str | Path,
+) -> None:
+    """Write what `select_checkpoint` writes for an arm that is scored without training.
+
+    The model folder holds no weights: the base's are used.
+    """
+    from peft_ablation.methods.parameters import count_parameters
+    from peft_ablation.tasks import open_task
+    from peft_ablation.training.history_table import as_csv
+
+    parameters = count_parameters(open_task(task, train).load_model(base))
+    written = manifest({"arm": dict(arm), "seed": seed}, {"base": base})
+    with whole_folder(model) as part:
+        write_text(part / "README.md", f"# {arm_name}: the base `{Path(base).name}` as it is\n")
+        write_json(part / "manifest.json", written)
+    write_text(history, as_csv([]))
+    write_json(
+        cost,
+        {
+            **dict.fromkeys(NOTHING_TRAINED, 0.0),
+            "arm": arm_name,
+            "seed": seed,
+            "method": arm["method"],
+            "rank": None,
+            "trainable_parameters": 0,
+            "total_parameters": parameters.total,
+            "memory_kind": "not trained",
+            "energy_joules": None,
+            "epochs": 0,
+            "best_epoch": 0,
+            "best_val_loss": None,
+            "examples_per_second": None,
+            "tokens_per_second": None,
+            "device": "not trained",
+            "precision": "not trained",
+            "learning_rate": None,
+            "base": Path(base).name,
+            "manifest": written,
+        },
     )

@@ -9,8 +9,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.numpy import save_file
 
 from peft_ablation.artifacts import read_json, sha256_file
-from peft_ablation.bases.fetch import base_folder, fetch_base
-from peft_ablation.config.study import Base, Pretraining
+from peft_ablation.bases.fetch import base_folder, check_base_id, fetch_base
+from peft_ablation.config.base import Base, Pretraining
 from peft_ablation.errors import InputError
 
 
@@ -24,6 +24,10 @@ def local(tmp_path: Path) -> Path:
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "modeling_own.py").write_text("raise SystemExit")
     return folder
+
+
+def fetch(identity: str, revision: str | None, output: Path) -> None:
+    fetch_base(identity, revision, output, model_types=("git", "blip"), tokenizer=True)
 
 
 def fields(**values: object) -> dict[str, object]:
@@ -44,6 +48,40 @@ def test_hub_base_is_named_by_id_and_revision() -> None:
     assert base_folder("bases", base, "p") == "bases/microsoft--git-base@0123abc"
 
 
+@pytest.mark.parametrize("identity", ["./x", "x", "../x", "x/y/z", "/no/x", "x/", "~/x", ".x/y"])
+def test_an_id_that_can_only_be_a_folder_must_be_one(
+    identity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    # With a revision too: it is no hub id.
+    with pytest.raises(InputError, match=r"^base\.id: '.*' is no such folder; expected phantom, "):
+        check_base_id(identity, "0123abc")
+    if not identity.startswith("/"):
+        Path(identity).mkdir(parents=True)
+        check_base_id(identity, None)
+
+
+def test_owner_and_name_is_a_hub_id_with_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_base_id("microsoft/git-base", "0123abc")
+    with pytest.raises(InputError, match=r"^base\.revision: missing: no folder microsoft/git-base"):
+        check_base_id("microsoft/git-base", None)
+    Path("microsoft").mkdir()
+    Path("microsoft", "git-base").touch()
+    with pytest.raises(InputError, match="is a file, expected a folder"):
+        check_base_id("microsoft/git-base", "0123abc")
+
+
+def test_a_base_that_is_made_here_needs_no_folder() -> None:
+    check_base_id("phantom", None)
+    with pytest.raises(InputError, match="did you mean 'phantom'"):
+        check_base_id("phantm", None)
+
+
 def test_local_base_changes_its_name_with_its_weights(local: Path) -> None:
     before = base_folder("bases", fields(id=str(local)))
     assert before.startswith("bases/own-git@local-")
@@ -52,7 +90,7 @@ def test_local_base_changes_its_name_with_its_weights(local: Path) -> None:
 
 
 def test_local_base_is_copied_without_pickle_and_code(local: Path, tmp_path: Path) -> None:
-    fetch_base(str(local), None, tmp_path / "bases" / "b")
+    fetch(str(local), None, tmp_path / "bases" / "b")
     copied = {path.name for path in (tmp_path / "bases" / "b").iterdir()}
     assert copied == {"config.json", "tokenizer.json", "model.safetensors", "base.json"}
     record = read_json(tmp_path / "bases" / "b" / "base.json")
@@ -81,7 +119,7 @@ def broken(local: Path, how: str) -> None:
     [
         ("no config", "no config.json"),
         ("config", "config.json is not JSON"),
-        ("other model", "model_type is 'bert', expected 'git'"),
+        ("other model", "another architecture, model_type 'bert'; the task takes blip, git"),
         ("no safetensors", "no *.safetensors (found pytorch_model.bin, which is not read); pin"),
         ("cut weights", "model.safetensors is no whole safetensors file"),
         ("no tokenizer", "no tokenizer"),
@@ -92,15 +130,24 @@ def test_unusable_base_is_refused_in_one_line_and_leaves_nothing(
 ) -> None:
     broken(local, how)
     with pytest.raises(InputError) as refusal:
-        fetch_base(str(local), None, tmp_path / "bases" / "b")
+        fetch(str(local), None, tmp_path / "bases" / "b")
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert not any((tmp_path / "bases").iterdir())
 
 
+def test_base_without_tokenizer_and_of_any_type_is_taken_where_neither_is_asked_for(
+    local: Path, tmp_path: Path
+) -> None:
+    broken(local, "other model")
+    broken(local, "no tokenizer")
+    fetch_base(str(local), None, tmp_path / "b", model_types=(), tokenizer=False)
+    assert (tmp_path / "b" / "model.safetensors").is_file()
+
+
 def test_id_that_is_neither_folder_nor_pinned_hub_id_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder and no hub id with a revision"):
-        fetch_base("no/such/folder", None, tmp_path / "b")
+    with pytest.raises(InputError, match="is no such folder"):
+        fetch("no/such/folder", None, tmp_path / "b")
 
 
 def test_hub_download_asks_for_safe_files_at_the_resolved_commit(
@@ -119,7 +166,7 @@ def test_hub_download_asks_for_safe_files_at_the_resolved_commit(
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    fetch_base("microsoft/git-base", "main", tmp_path / "b")
+    fetch("microsoft/git-base", "main", tmp_path / "b")
     assert (asked["identity"], asked["revision"]) == ("microsoft/git-base", "c0ffee")
     assert not [p for p in asked["allow_patterns"] if p.endswith((".bin", ".py", "*", ".pt"))]
     assert read_json(tmp_path / "b" / "base.json")["commit"] == "c0ffee"
@@ -131,7 +178,7 @@ def test_unreachable_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", offline)
     with pytest.raises(InputError, match="microsoft/git-base could not be fetched") as refusal:
-        fetch_base("microsoft/git-base", "abc", tmp_path / "b")
+        fetch("microsoft/git-base", "abc", tmp_path / "b")
     assert "\n" not in str(refusal.value)
 
 

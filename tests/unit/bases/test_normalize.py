@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from peft_ablation.bases.git import CLIP_MEAN, CLIP_STD, Normalize
+from peft_ablation.bases.pixels import CLIP_MEAN, CLIP_STD, Normalize
 
 OWN = {"image_mean": [0.5, 0.25, 0.0], "image_std": [0.5, 0.125, 1.0]}
 

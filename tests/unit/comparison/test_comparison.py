@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tiny_study import task_of
 
 from peft_ablation.comparison.table import compare_arms
+from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
 from peft_ablation.scoring.scores import score_predictions
 from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES
@@ -53,8 +55,8 @@ def predictions(skill: float, seed: int, subjects: int = 60) -> pl.DataFrame:
         right = chance.random(len(PATHOLOGIES)) < skill
         rows.append(
             {
-                "dicom_id": f"d{row}",
-                "subject_id": row // 2,
+                "example_id": f"d{row}",
+                "group": str(row // 2),
                 "reference": text(reference),
                 "hypothesis": text(np.where(right, reference, draw(chance))),
                 "tokens": 20,
@@ -78,7 +80,15 @@ def compare(tmp_path: Path):
     )
     training.write_parquet(tmp_path / "train.parquet")
 
-    def compared(skills: dict[str, list[float]], arms=ARMS, subjects=None, **costs):
+    def compared(
+        skills: dict[str, list[float]],
+        arms=ARMS,
+        subjects=None,
+        reference="fft",
+        study="toy",
+        metrics=None,
+        **costs,
+    ):
         runs, paths = [], {"scores": [], "sums": [], "costs": []}
         for arm, by_seed in skills.items():
             for seed, skill in enumerate(by_seed):
@@ -88,8 +98,8 @@ def compare(tmp_path: Path):
                 predictions(skill, seed * 7 + len(arm), number).write_parquet(folder / "p.parquet")
                 score_predictions(
                     folder / "p.parquet",
+                    task=task_of(),
                     train=tmp_path / "train.parquet",
-                    template="corrected",
                     bootstrap_samples=20,
                     confidence=0.95,
                     seed=1,
@@ -97,6 +107,7 @@ def compare(tmp_path: Path):
                     sums=folder / "sums.parquet",
                 )
                 cost = {
+                    "base": "tiny",
                     "trainable_parameters": 1000 if arm == "fft" else 50,
                     "total_parameters": 1000 if arm == "fft" else 1050,
                     "rank": None if arm == "fft" else 8,
@@ -129,12 +140,17 @@ def compare(tmp_path: Path):
             runs=runs,
             **paths,
             arms=arms,
-            study="toy",
-            config={"arms": arms},
+            task=task_of(),
+            train=tmp_path / "train.parquet",
+            reference=reference,
+            group="subject",
+            study=study,
+            config={"arms": arms, "score": {"metrics": metrics}},
             bootstrap_samples=400,
             confidence=0.95,
             seed=1,
             table=tmp_path / "comparison.csv",
+            words=tmp_path / "words.json",
             markdown_page=tmp_path / "comparison.md",
             html_page=tmp_path / "comparison.html",
             manifest=tmp_path / "manifest.json",
@@ -202,8 +218,8 @@ def test_pairing_narrows_the_difference_of_like_arms(compare, tmp_path):
         same.write_parquet(tmp_path / arm / "p.parquet")
         score_predictions(
             tmp_path / arm / "p.parquet",
+            task=task_of(),
             train=tmp_path / "train.parquet",
-            template="corrected",
             bootstrap_samples=20,
             confidence=0.95,
             seed=1,
@@ -217,12 +233,17 @@ def test_pairing_narrows_the_difference_of_like_arms(compare, tmp_path):
         sums=[tmp_path / name / "sums.parquet" for name in names],
         costs=[tmp_path / name / "cost.json" for name in names],
         arms=ARMS,
+        task=task_of(),
+        train=tmp_path / "train.parquet",
+        reference="fft",
+        group="subject",
         study="toy",
-        config={},
+        config={"score": {"metrics": None}},
         bootstrap_samples=200,
         confidence=0.95,
         seed=1,
         table=tmp_path / "c.csv",
+        words=tmp_path / "w.json",
         markdown_page=tmp_path / "c.md",
         html_page=tmp_path / "c.html",
         manifest=tmp_path / "m.json",
@@ -244,23 +265,35 @@ def test_verdicts_of_a_model_that_looks_and_of_one_that_does_not(compare, tmp_pa
     assert guesses["loses_half_when_shuffled"] == guesses["honest_learning"] == "false"
     baselines = scores_of(tmp_path, "fft-0")["baselines"]
     assert float(looks["label_prior_findings_f1"]) == baselines["label_prior"]["findings_f1"]
-    assert float(looks["constant_report_bleu"]) == baselines["constant"]["bleu"]
+    assert float(looks["constant_report_bleu"]) == baselines["constant_report"]["bleu"]
 
 
-def test_runs_on_other_subjects_are_refused_in_one_line(compare):
-    with pytest.raises(InputError, match="arm lora_text seed 0: tested on 50 subjects") as error:
+def test_runs_on_other_groups_are_refused_in_one_line(compare):
+    with pytest.raises(InputError, match="arm lora_text seed 0: tested on 50 groups") as error:
         compare({"fft": [0.9], "lora_text": [0.9]}, subjects={"lora_text": 50})
     assert "\n" not in str(error.value)
 
 
 def test_without_full_fine_tuning_there_is_no_difference(compare, tmp_path):
-    rows = compare({"lora_text": [0.8, 0.8]}, arms={"lora_text": ARMS["lora_text"]})
+    rows = compare({"lora_text": [0.8, 0.8]}, arms={"lora_text": ARMS["lora_text"]}, reference=None)
     assert rows["lora_text"]["reference_arm"] == rows["lora_text"]["bleu_difference"] == ""
-    assert "no arm of method full" in (tmp_path / "comparison.md").read_text()
+    assert "no arm that trains every weight" in (tmp_path / "comparison.md").read_text()
+
+
+def test_any_arm_can_be_the_reference(compare):
+    skills = {"fft": [0.9], "lora_text": [0.6]}
+    to_fft, to_lora = compare(skills), compare(skills, reference="lora_text")
+    assert to_lora["lora_text"]["bleu_difference"] == ""
+    for metric in ("bleu", "findings_f1", "test_loss"):
+        one, other = (
+            float(row[f"{metric}_difference"]) for row in (to_fft["lora_text"], to_lora["fft"])
+        )
+        assert one == pytest.approx(-other)
+        assert one != 0
 
 
 def test_same_input_same_bytes(compare, tmp_path):
-    names = ("comparison.csv", "comparison.md", "comparison.html", "manifest.json")
+    names = ["comparison.csv", "comparison.md", "comparison.html", "manifest.json", "words.json"]
     compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})
     first = [(tmp_path / name).read_bytes() for name in names]
     compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})
@@ -269,7 +302,9 @@ def test_same_input_same_bytes(compare, tmp_path):
 
 def test_an_arm_fares_the_same_whatever_arms_stand_beside_it(compare):
     both = compare({"fft": [0.9, 0.8], "lora_text": [0.6, 0.7]})["lora_text"]
-    alone = compare({"lora_text": [0.6, 0.7]}, arms={"lora_text": ARMS["lora_text"]})["lora_text"]
+    alone = compare(
+        {"lora_text": [0.6, 0.7]}, arms={"lora_text": ARMS["lora_text"]}, reference=None
+    )["lora_text"]
     for column in ("findings_f1", "findings_f1_low", "findings_f1_high", "bleu_low"):
         assert both[column] == alone[column]
 
@@ -327,3 +362,43 @@ def test_manifest_names_config_and_every_input(compare, tmp_path):
     assert len(manifest["inputs"]) == 6
     assert len(manifest["config_sha256"]) == 64
     assert manifest["study"] == "toy"
+
+
+def test_words_are_those_of_the_task_and_come_back_from_their_file(compare, tmp_path):
+    rows = compare({"fft": [0.9], "lora_text": [0.6]}, metrics=["bleu"])
+    words = Words.read(tmp_path / "words.json")
+    written = json.loads((tmp_path / "words.json").read_text())
+    assert json.loads(json.dumps(words.as_json())) == written
+    assert (words.example, words.group, words.headline) == ("report", "subject", "findings_f1")
+    assert words.compared == ["findings_f1", "bleu", "test_loss"]
+    assert words.shown == ("bleu",)
+    assert words.axis("bleu") == "BLEU (0 to 100)"
+    assert not words.metrics["test_loss"]["higher_is_better"]
+    assert list(words.baselines) == ["constant_report", "label_prior", "best_prior"]
+    verdicts = {words.claim(claim) for claim in words.claims}
+    assert verdicts == {
+        "beats_constant_report_bleu",
+        "beats_constant_report_findings_f1",
+        "beats_label_prior_findings_f1",
+    }
+    assert verdicts <= set(rows["fft"])
+
+
+def test_a_metric_that_the_task_has_not_is_refused_with_those_it_has(compare):
+    with pytest.raises(InputError, match=r"^score.metrics: found 'blue', allowed.*'bleu'\?$"):
+        compare({"fft": [0.9], "lora_text": [0.6]}, metrics=["blue"])
+
+
+def test_counts_of_the_test_split_stand_in_table_and_page(compare, tmp_path):
+    rows = compare({"fft": [0.9], "lora_text": [0.6]})
+    assert (rows["fft"]["test_examples"], rows["fft"]["test_groups"]) == ("120", "60")
+    assert "120 test reports of 60 subjects" in (tmp_path / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(("study", "says"), [("toy", False), ("toy.smoke", True)])
+def test_only_the_page_of_a_smoke_run_says_that_its_scores_mean_nothing(
+    study, says, compare, tmp_path
+):
+    compare({"fft": [0.9], "lora_text": [0.6]}, study=study)
+    for page in ("comparison.md", "comparison.html"):
+        assert ("Its scores mean nothing." in (tmp_path / page).read_text()) is says

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from tiny_study import task_of
 
 from peft_ablation.comparison.table import compare_arms
 from peft_ablation.scoring.scores import score_predictions
@@ -14,7 +15,8 @@ from peft_ablation.sources.mimic.reports import load_template
 
 TEMPLATE = load_template("corrected")
 COST = {
-    "trainable_parameters": 10, "total_parameters": 10, "rank": None, "adapter_mb": 1.0,
+    "base": "tiny", "trainable_parameters": 10, "total_parameters": 10, "rank": None,
+    "adapter_mb": 1.0,
     "train_seconds": 1.0, "evaluate_seconds": 1.0, "saving_seconds": 1.0, "waiting_seconds": 1.0,
     "peak_memory_mb": 1.0, "mean_memory_mb": 1.0, "reserved_peak_memory_mb": 1.0,
     "reserved_mean_memory_mb": 1.0, "memory_kind": "process_rss", "energy_joules": None,
@@ -50,8 +52,8 @@ def verdicts(
     ).write_parquet(folder / "train.parquet")
     table = pl.DataFrame(
         {
-            "dicom_id": [f"d{row}" for row in range(len(references))],
-            "subject_id": range(len(references)),
+            "example_id": [f"d{row}" for row in range(len(references))],
+            "group": [f"g{row}" for row in range(len(references))],
             "reference": [report(finding) for finding in references],
             "hypothesis": [report(finding) for finding in written],
             "tokens": pl.Series([10] * len(references), dtype=pl.Int32),
@@ -66,14 +68,16 @@ def verdicts(
     table.write_parquet(folder / "predictions.parquet")
     scores, sums, cost = (folder / name for name in ("scores.json", "sums.parquet", "cost.json"))
     score_predictions(
-        folder / "predictions.parquet", train=folder / "train.parquet", template="corrected",
+        folder / "predictions.parquet", task=task_of(), train=folder / "train.parquet",
         bootstrap_samples=4, confidence=0.9, seed=1, output=scores, sums=sums,
     )  # fmt: skip
     cost.write_text(json.dumps(COST))
     compare_arms(
         runs=[("fft", 0)], scores=[scores], sums=[sums], costs=[cost],
-        arms={"fft": {"method": "full", "learning_rate": 1e-3}}, study="toy", config={},
-        bootstrap_samples=4, confidence=0.9, seed=1, table=folder / "comparison.csv",
+        arms={"fft": {"method": "full", "learning_rate": 1e-3}}, task=task_of(),
+        train=folder / "train.parquet", reference="fft", group="subject", study="toy",
+        config={"score": {"metrics": None}}, bootstrap_samples=4, confidence=0.9, seed=1,
+        table=folder / "comparison.csv", words=folder / "words.json",
         markdown_page=folder / "comparison.md", html_page=folder / "comparison.html",
         manifest=folder / "manifest.json",
     )  # fmt: skip
@@ -95,7 +99,7 @@ def test_all_right_and_nothing_right_without_the_images_is_learning(tmp_path: Pa
 
 def test_without_shuffled_images_it_is_unknown_whether_the_model_looks(tmp_path: Path) -> None:
     row = verdicts(tmp_path, FOUR, FOUR, None)
-    assert row["beats_constant_bleu"] == row["beats_constant_findings_f1"] == "true"
+    assert row["beats_constant_report_bleu"] == row["beats_constant_report_findings_f1"] == "true"
     assert row["beats_label_prior_findings_f1"] == "true"
     assert row["loses_half_when_shuffled"] == row["honest_learning"] == ""
 
@@ -117,7 +121,7 @@ def test_label_prior_is_a_baseline_of_its_own(tmp_path: Path) -> None:
     assert float(row["findings_f1"]) == pytest.approx(1 / 4)
     assert float(row["constant_report_findings_f1"]) == 0
     assert float(row["label_prior_findings_f1"]) == pytest.approx(3 / 4)
-    assert row["beats_constant_findings_f1"] == "true"
+    assert row["beats_constant_report_findings_f1"] == "true"
     assert row["beats_label_prior_findings_f1"] == "false"
     assert row["honest_learning"] == "false"
 

@@ -1,16 +1,14 @@
 """A wrong config is refused in one line that says what to write instead."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
-from peft_ablation.config.loading import Site, load_config, merged, tree_csv, write_schemas
-from peft_ablation.config.study import Study
+from peft_ablation.config.loading import load_config, merged, read_study
 from peft_ablation.errors import InputError
+from peft_ablation.sources.mimic import tree_csv
 
 ROOT = Path(__file__).resolve().parents[3]
 STUDIES = ROOT / "config" / "studies"
@@ -19,7 +17,7 @@ LORA = {"method": "lora", "targets": "text", "learning_rate": 1e-3}
 
 def refusal(**site: Any) -> str:
     with pytest.raises(InputError) as refused:
-        load_config(site, STUDIES)
+        load_config(site)
     message = str(refused.value)
     assert "\n" not in message
     return message
@@ -29,14 +27,33 @@ def override_refusal(overrides: dict[str, Any]) -> str:
     return refusal(study="phantom_cxr", overrides=overrides)
 
 
+def data_root(study: str, folder: Path) -> str:
+    """A folder with names of files where the study's source looks for them."""
+    raw, _ = read_study(study, [STUDIES])
+    if raw["data"]["source"] == "class_folders":
+        for name in (f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"):
+            (folder / name).parent.mkdir(parents=True)
+            (folder / name).touch()
+    else:
+        for table in ("metadata", "chexpert"):
+            (folder / f"mimic-cxr-2.0.0-{table}.csv.gz").touch()
+    return str(folder)
+
+
 @pytest.mark.parametrize("study", sorted(path.stem for path in STUDIES.glob("*.yaml")))
 def test_every_study_of_the_project_is_valid(study: str, tmp_path: Path) -> None:
-    for table in ("metadata", "chexpert"):
-        (tmp_path / f"mimic-cxr-2.0.0-{table}.csv.gz").touch()
-    config = load_config({"study": study, "data_root": str(tmp_path)}, STUDIES)
+    config = load_config({"study": study, "data_root": data_root(study, tmp_path)})
     assert config.name == study
     assert config.results == f"results/{study}"
-    assert set(config.study.arms) >= {"fft", "lora_vision", "lora_text"}
+
+
+@pytest.mark.parametrize("study", ["phantom_cxr", "mimic_cxr_smoke", "mimic_cxr_git"])
+def test_studies_of_radiographs_compare_full_fine_tuning_with_both_towers(
+    study: str, tmp_path: Path
+) -> None:
+    config = load_config({"study": study, "data_root": data_root(study, tmp_path)})
+    assert list(config.study.arms) == ["fft", "lora_vision", "lora_text"]
+    assert config.reference == "fft"
 
 
 def test_unknown_study_names_those_there_are_and_the_nearest() -> None:
@@ -53,7 +70,7 @@ def test_unknown_study_names_those_there_are_and_the_nearest() -> None:
         (
             {"stduy": "phantom_cxr"},
             r"config: stduy: unknown key, allowed here: bases, cloud, data_root, overrides, "
-            r"results, study, tensorboard; did you mean 'study'\?",
+            r"results, smoke, study, tensorboard; did you mean 'study'\?",
         ),
         ({"results": 3}, r"config: results: found 3, expected a string"),
         ({"results": ""}, r"config: results: found '', expected to have at least 1 character"),
@@ -78,7 +95,17 @@ def test_wrong_site(site: dict[str, Any], message: str) -> None:
         ({"train": {"epochs": "many"}}, r"train.epochs: found 'many', expected an integer.*"),
         ({"train": 3}, r"train: found 3, expected keys and values"),
         ({"data": {"views": "AP"}}, r"data.views: found 'AP', expected a list"),
-        ({"data": {"source": "trees"}}, r"data.source: found 'trees', expected .* or 'mimic'"),
+        (
+            {"data": {"source": "trees"}},
+            r"data.source: found 'trees', allowed: bigquery, .*, mimic, .*mean 'tree'\?",
+        ),
+        ({"data": {"source": 3}}, r"data.source: found '?3'?, .*"),
+        ({"data": 3}, r"data: found 3, expected keys and values"),
+        ({"task": {"name": "caption"}}, r"task.name: found 'caption', allowed: captioning, .*"),
+        ({"task": "peft_ablation.errors"}, r"task.name: found .*, a module without TASK; .*"),
+        ({"task": {"max_token": 3}}, r"task.max_token: unknown key, .*mean 'max_tokens'\?"),
+        ({"split": {"unit": "patient"}}, r"split.unit: found 'patient', allowed .*: subject, .*"),
+        ({"reference": "full"}, r"reference: found 'full', expected an arm: fft, lora_vision, .*"),
         ({"sample": {"quota": 0}}, r"sample.quota: found 0, expected a number greater than 0"),
         ({"sample": {"count_values": [2]}}, r"sample.count_values.0: found 2, expected -1, 0.*"),
         ({"split": {"train": 0.7}}, r"split: train \+ val \+ test is 1.1, expected 1"),
@@ -93,27 +120,29 @@ def test_wrong_site(site: dict[str, Any], message: str) -> None:
         ({"arms": {"x": {"method": "full"}}}, r"arms.x.learning_rate: missing"),
         (
             {"arms": {"x": LORA | {"method": "qlora"}}},
-            r"arms.x.method: found 'qlora', expected 'full' or 'lora'",
+            r"arms.x.method: found 'qlora', allowed: .*full, .*lora, .*mean 'lora'\?",
         ),
-        ({"arms": {"fft": {"r": 4}}}, r"arms.fft: r set, but method full takes none"),
-        ({"arms": {"lora_text": {"targets": None}}}, r"arms.lora_text: targets is missing: .*"),
+        ({"arms": {"x": {"learning_rate": 1}}}, r"arms.x.method: missing"),
+        ({"arms": {"x": LORA | {"method": ".lora"}}}, r"arms.x.method: found '.lora', allowed: .*"),
+        ({"arms": {"fft": {"r": 4}}}, r"arms.fft.r: unknown key, allowed here: .*learning_rate.*"),
+        ({"arms": {"lora_text": {"targets": None}}}, r"arms.lora_text.targets: missing"),
         (
             {"arms": {"lora_text": {"targets": "txt"}}},
-            r"arms.lora_text.targets: found 'txt', allowed: text, .*mean 'text'\?",
+            r"arms.lora_text.targets: found 'txt', allowed for Git.*: all, .*mean 'text'\?",
         ),
         (
             {"arms": {"lora_text": {"targets": "regex:q_proj"}}},
-            r"arms.lora_text.targets: 'q_proj' matches none of the 32 linear modules .*",
+            r"arms.lora_text.targets: 'regex:q_proj' matches no module of GitForCausalLM; .*",
         ),
         (
             {"arms": {"lora_text": {"targets": "regex:(q_proj"}}},
-            r"arms.lora_text.targets: '\(q_proj' is no regular expression: .*",
+            r"arms.lora_text.targets: 'regex:\(q_proj' is no regular expression: .*",
         ),
         (
             {"images": {"size": 64}},
             r"images.size is 64, but base.pretraining.image_size is 48: set them equal",
         ),
-        ({"base": {"id": "microsoft/git-base"}}, r"base: revision is missing: pin the commit .*"),
+        ({"base": {"id": "microsoft/git-base"}}, r"base.revision: missing: no folder .*"),
         ({"base": {"pretraining": {"hidden_size": 97}}}, r".*no multiple of attention_heads"),
         ({"train": {"epochs": 0, "batch_size": 0}}, r"train.epochs: .*\(and 1 more\)"),
     ],
@@ -139,7 +168,7 @@ def test_study_file_that_is_no_study(tmp_path: Path, content: bytes, message: st
 
 
 def test_data_root_is_checked_where_a_tree_is_read(tmp_path: Path) -> None:
-    assert "data_root: not set, but study mimic_cxr_smoke" in refusal(study="mimic_cxr_smoke")
+    assert "data_root: not set, but the study reads a tree" in refusal(study="mimic_cxr_smoke")
     missing = refusal(study="mimic_cxr_smoke", data_root=str(tmp_path / "none"))
     assert f"data_root: no folder {tmp_path / 'none'}; set data_root to" in missing
     (tmp_path / "mimic-cxr-2.0.0-metadata.csv.gz").touch()
@@ -147,20 +176,43 @@ def test_data_root_is_checked_where_a_tree_is_read(tmp_path: Path) -> None:
         message = refusal(study=study, data_root=str(tmp_path))
         assert f"{tmp_path} holds no mimic-cxr-2.0.0-chexpert.csv.gz" in message
     (tmp_path / "mimic-cxr-2.0.0-chexpert.csv").touch()  # plain CSV does too
-    config = load_config({"study": "mimic_cxr_git", "data_root": str(tmp_path)}, STUDIES)
-    assert config.source == "tree"
+    config = load_config({"study": "mimic_cxr_git", "data_root": str(tmp_path)})
+    assert (config.source.root, config.source.cloud) == (str(tmp_path), None)
     assert tree_csv(tmp_path, "chexpert") == tmp_path / "mimic-cxr-2.0.0-chexpert.csv"
 
 
 def test_source_mimic_is_the_cloud_without_data_root() -> None:
-    assert load_config({"study": "mimic_cxr_git"}, STUDIES).source == "bigquery"
+    source = load_config({"study": "mimic_cxr_git"}).source
+    assert source.root is None
+    assert source.cloud is not None
+    assert source.cloud["images_url"].startswith("gs://mimic-cxr-jpg")
     # A phantom needs no tree, and a data_root that others use does not get in its way.
-    phantom = load_config({"study": "phantom_cxr", "data_root": "/no/such/folder"}, STUDIES)
-    assert phantom.source == "phantom"
+    phantom = load_config({"study": "phantom_cxr", "data_root": "/no/such/folder"})
+    assert (phantom.source.root, phantom.source.cloud) == ("results/phantom_cxr/phantom", None)
+
+
+def test_source_bigquery_is_the_cloud_whatever_lies_on_disk(tmp_path: Path) -> None:
+    overrides = {"data": {"source": "bigquery"}}
+    site = {"study": "mimic_cxr_git", "data_root": str(tmp_path), "overrides": overrides}
+    source = load_config(site).source
+    assert source.root is None
+    assert source.cloud is not None
+    assert source.inputs() == {}
+
+
+def test_findings_are_read_by_the_template_that_wrote_them() -> None:
+    def findings(**overrides: Any) -> str | None:
+        study = load_config({"study": "phantom_cxr", "overrides": overrides}).study
+        found: str | None = study.task.model_dump()["findings"]
+        return found
+
+    assert findings() == "corrected"
+    assert findings(report={"template": "plain"}) == "plain"
+    assert findings(report={"template": "plain"}, task={"findings": "corrected"}) == "corrected"
 
 
 def test_overrides_merge_key_by_key_and_null_drops() -> None:
-    plain = load_config({"study": "phantom_cxr"}, STUDIES).study
+    plain = load_config({"study": "phantom_cxr"}).study
     study = load_config(
         {
             "study": "phantom_cxr",
@@ -169,7 +221,6 @@ def test_overrides_merge_key_by_key_and_null_drops() -> None:
                 "arms": {"fft": None, "lora_text": {"r": 4}, "both": LORA | {"r": 2}},
             },
         },
-        STUDIES,
     ).study
     assert study.train == plain.train.model_copy(update={"epochs": 2})
     assert list(study.arms) == ["lora_vision", "lora_text", "both"]
@@ -186,48 +237,3 @@ def test_merging_replaces_lists_and_leaves_its_arguments_alone() -> None:
         "d": {"e": 1},
     }
     assert base == {"a": {"b": [1, 2], "c": 1}, "d": 1}
-
-
-def test_schemas_are_those_of_the_models(tmp_path: Path) -> None:
-    for path in write_schemas(tmp_path):
-        kept = ROOT / "workflow" / "schemas" / path.name
-        assert kept.read_text() == path.read_text(), "run: python -m peft_ablation.config"
-        assert json.loads(path.read_text())["additionalProperties"] is False
-
-
-def keys(model: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
-    """Every key that a person can write, dotted; an arm's keys stand under `arms.<name>`."""
-    found: list[tuple[str, Any]] = []
-    for name, field in model.model_fields.items():
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        nested = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-        below = f"{prefix}{name}." + ("<name>." if name == "arms" else "")
-        found += keys(nested[0], below) if nested else [(f"{prefix}{name}", field)]
-    return found
-
-
-ROW = re.compile(r"^\| `([\w.<>]+)` \| (.*?) \| .*? \| .*? \|$", re.MULTILINE)
-"""A row of a table of keys: key, default, meaning, allowed."""
-
-
-@pytest.mark.parametrize("model", [Site, Study])
-def test_every_key_is_explained_with_its_default(model: type[BaseModel]) -> None:
-    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
-    rows = dict(ROW.findall(text))
-    expected = keys(model)
-    assert len(expected) > 5
-    for key, field in expected:
-        assert key in rows, f"config/README.md does not explain {key}"
-        if not field.is_required() and key != "overrides":
-            default = field.default
-            shown = json.dumps(list(default) if isinstance(default, tuple) else default)
-            written = rows[key].strip("`")
-            assert written in (shown, str(default)) or (
-                default is not None and written == shown.strip('"')
-            ), f"config/README.md: {key} shows {written}, the default is {shown}"
-
-
-def test_no_key_is_explained_that_does_not_exist() -> None:
-    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
-    explained = {key for key, _ in ROW.findall(text)}
-    assert explained == {key for model in (Site, Study) for key, _ in keys(model)}

@@ -67,11 +67,9 @@ def test_a_jpeg_may_be_followed_by_other_bytes() -> None:
 
 def index_of(folder: Path, bad: int, total: int = 8) -> tuple[Path, Path]:
     """A table of `total` images and the index of its one shard, the first `bad` of them missing."""
-    rows = [(f"d{i}", 10_000_000 + i, 50_000_000 + i) for i in range(total)]
-    table, shard = folder / "reports.parquet", folder / "shard-0.parquet"
-    pl.DataFrame(
-        rows, schema=["dicom_id", "subject_id", "study_id"], orient="row"
-    ).write_parquet(table)  # fmt: skip
+    rows = [(f"d{i}", f"files/d{i}.jpg") for i in range(total)]
+    table, shard = folder / "examples.parquet", folder / "shard-0.parquet"
+    pl.DataFrame(rows, schema=["example_id", "image"], orient="row").write_parquet(table)
     pl.DataFrame(
         [
             (f"d{i}", 0, *((-1, "missing", "no such file") if i < bad else (i, "ok", "")))
@@ -93,7 +91,7 @@ def join(folder: Path, bad: int, allowed: float) -> pl.DataFrame:
 
 
 def test_exactly_the_share_that_may_be_bad_is_dropped(tmp_path: Path) -> None:
-    assert join(tmp_path, 2, 0.25)["dicom_id"].to_list() == [f"d{i}" for i in range(2, 8)]
+    assert join(tmp_path, 2, 0.25)["example_id"].to_list() == [f"d{i}" for i in range(2, 8)]
 
 
 def test_more_than_the_share_that_may_be_bad_stops_the_run(tmp_path: Path) -> None:
@@ -119,7 +117,7 @@ def test_a_position_past_the_end_is_refused(tmp_path: Path) -> None:
 
 
 def test_shards_of_two_sizes_are_of_two_runs(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"images of \[4, 6\] pixels.*forcerun cache_images"):
+    with pytest.raises(InputError, match=r"shapes \[\(4, 4\), \(6, 6\)\].*forcerun cache_images"):
         ImageCache(cache_of(tmp_path, 4, 6))
 
 

@@ -2,8 +2,13 @@
 
 import hashlib
 import io
+import resource
 import shutil
+import struct
 import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +22,11 @@ from peft_ablation.data.images import (
     ImageError,
     cache_shard,
     decode_radiograph,
-    image_path,
     index_shards,
     shard_rows,
 )
 from peft_ablation.errors import InputError
+from peft_ablation.sources.mimic.layout import image_path
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
@@ -36,9 +41,9 @@ def gradient(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.tile(row, (height, 1)))
 
 
-def full_decode(data: bytes, size: int) -> np.ndarray:
+def full_decode(data: bytes, size: int, mode: str = "L") -> np.ndarray:
     """Reference: whole decode, antialiased bicubic of the shortest side, centre crop."""
-    image = Image.open(io.BytesIO(data)).convert("L")
+    image = Image.open(io.BytesIO(data)).convert(mode)
     width, height = image.size
     longer = int(size * max(width, height) / min(width, height))
     shape = (size, longer) if width <= height else (longer, size)
@@ -48,7 +53,7 @@ def full_decode(data: bytes, size: int) -> np.ndarray:
 
 
 def transformers_pixels(data: bytes, size: int) -> np.ndarray:
-    """What the processor of git-base makes of the same bytes, before rescale and normalise."""
+    """What the processor of git-base makes of the same bytes, (3, size, size), not normalised."""
     from transformers import CLIPImageProcessorPil
 
     assert "torchvision" not in sys.modules
@@ -117,6 +122,15 @@ def test_sixteen_bit_png_uses_the_depth_that_its_brightest_pixel_needs():
         assert found[24, 24] == 64
 
 
+def test_floats_run_from_their_least_to_their_largest_and_negative_integers_are_black():
+    blocks = np.array([[-1, 0], [1, np.nan]], np.float32).repeat(16, 0).repeat(16, 1)
+    found = decode_radiograph(encoded(Image.fromarray(blocks), "TIFF"), 32)
+    assert found[8::16, 8::16].tolist() == [[0, 128], [255, 128]]
+    blocks = np.array([[-7, 1023], [511, 0]], np.int32).repeat(16, 0).repeat(16, 1)
+    found = decode_radiograph(encoded(Image.fromarray(blocks), "TIFF"), 32)
+    assert found[8::16, 8::16].tolist() == [[0, 255], [127, 0]]
+
+
 def test_colour_palette_transparency_and_bilevel_become_grey():
     colour = Image.new("RGB", (40, 40), (255, 0, 0))
     assert (decode_radiograph(encoded(colour, "PNG"), 32) == 76).all()  # 0.299 x 255
@@ -126,6 +140,43 @@ def test_colour_palette_transparency_and_bilevel_become_grey():
     bilevel = Image.new("1", (40, 40), 1)
     assert (decode_radiograph(encoded(bilevel, "PNG"), 32) == 255).all()
     assert abs(int(decode_radiograph(encoded(colour, quality=95), 32)[0, 0]) - 76) <= 1
+
+
+def test_photographs_in_colour_are_the_pixels_of_transformers(shared_data):
+    files = sorted((shared_data / "imagewoof-160" / "val").rglob("*.JPEG"))
+    assert len(files) == 150
+    colours = 0
+    for file in files[::10]:
+        data = file.read_bytes()
+        found = decode_radiograph(data, 64, colour=True)
+        assert found.shape == (64, 64, 3)
+        assert largest_difference(found, transformers_pixels(data, 64).transpose(1, 2, 0)) == 0
+        colours += int((found[..., 0] != found[..., 2]).any())
+    assert colours > 10
+
+
+def test_large_photographs_in_colour_stay_close_to_a_full_decode():
+    ramp = np.asarray(gradient(2001, 1600))
+    pixels = np.stack([ramp, ramp[:, ::-1], ramp // 2 + 60], axis=-1)
+    data = encoded(Image.fromarray(pixels), quality=95)
+    found = decode_radiograph(data, 100, colour=True)
+    assert largest_difference(found, full_decode(data, 100, "RGB")) <= 2
+
+
+def test_every_mode_has_its_colours():
+    colour = Image.new("RGB", (40, 40), (255, 0, 10))
+    for image in (colour, colour.quantize(4), Image.new("RGBA", (40, 40), (255, 0, 10, 0))):
+        found = decode_radiograph(encoded(image, "PNG"), 32, colour=True)
+        assert (found == (255, 0, 10)).all()
+    printed = encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), quality=95)
+    assert largest_difference(
+        decode_radiograph(printed, 32, colour=True), np.full((32, 32, 3), (255, 0, 0))
+    ) <= 2  # fmt: skip
+    deep = Image.fromarray(np.full((40, 40), 1023, np.uint16))
+    deep.putpixel((20, 20), 4095)
+    grey = decode_radiograph(encoded(deep, "PNG"), 32, colour=True)
+    assert (grey[0, 0] == round(255 * 1023 / 4095)).all()
+    assert (grey == grey[..., :1]).all()
 
 
 JPEG = encoded(gradient(300, 300), quality=95)
@@ -139,6 +190,8 @@ PNG = encoded(gradient(300, 300), "PNG")
         (JPEG[:-2], "truncated"),
         (PNG[: len(PNG) // 2], "truncated"),
         (b"<html>403</html>", "undecodable"),
+        (b"", "undecodable"),
+        (PNG[:8] + b"and then no picture", "undecodable"),
         (b"\xff\xd8\xff\xd9", "undecodable"),
         (encoded(gradient(1000, 20), "PNG"), "undecodable"),
     ],
@@ -159,32 +212,111 @@ def test_no_garbage_escapes_as_another_exception():
             try:
                 assert decode_radiograph(bytes(data), 16).shape == (16, 16)
             except ImageError as error:
-                assert error.status in {"truncated", "undecodable"}
+                assert error.status in {"truncated", "undecodable", "too_large"}
+
+
+def png(width: int, height: int, depth: int, pixels: bytes) -> bytes:
+    """A grey PNG whose compressed pixels may be anything."""
+    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def black_png(width: int, height: int, depth: int = 8) -> bytes:
+    """A whole PNG, a thousandth of its pixels long, made without ever holding them."""
+    size = height * (1 + width * depth // 8)
+    mebibytes, rest = divmod(size, 1 << 20)
+    deflate = zlib.compressobj(wbits=-15)
+    one = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    last = deflate.compress(bytes(rest)) + deflate.flush()
+    adler32_of_zeros = struct.pack(">HH", size % 65521, 1)
+    return png(width, height, depth, b"\x78\x9c" + one * mebibytes + last + adler32_of_zeros)
+
+
+@contextmanager
+def memory_for(megabytes: int) -> Iterator[None]:
+    """Let this process map so much more than it has: beyond it, allocation fails."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + megabytes * 1_000_000
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# The limit is Pillow's, 1024 x 1024 x 1024 bytes // 4 // 3; Pillow itself refuses from twice that
+# and only warns below.
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(9460, 9460), (10_000, 10_000), (30_000, 3_000), (30_000, 30_000), (2**31 - 1, 2**31 - 1)],
+)
+def test_a_header_that_claims_too_many_pixels_is_refused_by_name(width, height):
+    with pytest.raises(ImageError) as caught:
+        decode_radiograph(png(width, height, 8, b""), 32)
+    assert caught.value.status == "too_large"
+    assert str(caught.value) == f"{width} x {height} pixels; the limit is 89,478,485 in all"
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485
+
+
+def test_a_jpeg_that_claims_too_many_pixels_is_refused_by_name():
+    frame = JPEG.index(b"\xff\xc0") + 5
+    claiming = JPEG[:frame] + struct.pack(">HH", 65_000, 64_000) + JPEG[frame + 4 :]
+    with pytest.raises(ImageError, match=r"^64000 x 65000 pixels; ") as caught:
+        decode_radiograph(claiming, 32)
+    assert caught.value.status == "too_large"
+
+
+def test_pixels_up_to_the_limit_are_not_too_many():
+    with pytest.raises(ImageError) as caught:
+        decode_radiograph(png(9459, 9459, 8, b""), 32)
+    assert caught.value.status == "truncated"
+
+
+def test_a_decompression_bomb_costs_no_memory():
+    bomb = black_png(30_000, 30_000)
+    assert len(bomb) < 1_000_000
+    with memory_for(200), pytest.raises(ImageError) as caught:
+        decode_radiograph(bomb, 32)
+    assert caught.value.status == "too_large"
+
+
+def test_deep_pixels_take_no_more_than_18_bytes_each():
+    deep = black_png(4_000, 4_000, 16)
+    with memory_for(16 * 18):  # 1.6 GB at the limit, where the rule asks for 2 GB
+        assert (decode_radiograph(deep, 32) == 0).all()
 
 
 def make_tree(root: Path, count: int, suffix: str = ".jpg") -> Path:
     """Lay out `count` flat grey images of value 10 * i with SHA256SUMS; return the table."""
-    rows = [(f"d{i}", 10_000_000 + i // 2, 50_000_000 + i) for i in range(count)]
+    rows = [(f"d{i}", f"files/p{i // 2}/d{i}.jpg") for i in range(count)]
     lines = []
-    for i, (dicom, subject, study) in enumerate(rows):
-        path = image_path(subject, study, dicom, suffix)
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        kind = "PNG" if suffix == ".png" else "JPEG"
-        (root / path).write_bytes(encoded(Image.new("L", (40, 30), 10 * i), kind))
-        digest = hashlib.sha256((root / path).read_bytes()).hexdigest()
-        lines.append(f"{digest}  {path}\n")
+    for i, (_, path) in enumerate(rows):
+        file = (root / path).with_suffix(suffix)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(
+            encoded(Image.new("L", (40, 30), 10 * i), "PNG" if suffix == ".png" else "JPEG")
+        )
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        lines.append(f"{digest}  {file.relative_to(root)}\n")
     (root / "SHA256SUMS.txt").write_text("".join(lines))
-    table = root / "reports.parquet"
-    pl.DataFrame(rows, schema=["dicom_id", "subject_id", "study_id"], orient="row").write_parquet(
-        table
-    )
-    return table
+    return write_examples(root / "examples.parquet", rows)
+
+
+def write_examples(path: Path, rows: list[tuple[str, str | None]]) -> Path:
+    pl.DataFrame(rows, schema=["example_id", "image"], orient="row").write_parquet(path)
+    return path
 
 
 def build(folder: Path, table: Path, shards: int = 2, **changes) -> list[Path]:
     images = folder / "images"
     for shard in range(shards):
-        settings = {"size": 16, "verify": True, "root": folder, "cloud": None} | changes
+        settings = {"size": 16, "colour": False, "verify": True, "root": folder, "cloud": None}
+        settings |= changes
         cache_shard(
             table,
             shard=shard,
@@ -228,6 +360,46 @@ def test_cache_gives_each_image_its_own_pixels(tmp_path, suffix, shards):
     assert read_json(account)["rows_out"] == 7
 
 
+@pytest.mark.parametrize("shards", [1, 5])
+def test_cache_in_colour_gives_each_image_its_own_colours(tmp_path, shards):
+    rows = [(f"e{i}", f"pictures/{i}.png") for i in range(4)]
+    (tmp_path / "pictures").mkdir()
+    for i, (_, path) in enumerate(rows):
+        Image.new("RGB", (30, 20), (10 * i, 100, 200)).save(tmp_path / path)
+    table = write_examples(tmp_path / "examples.parquet", rows)
+    index, _ = join(tmp_path, table, build(tmp_path, table, shards, colour=True, verify=False))
+    cache = ImageCache(index)
+    assert (cache.shape, cache.size) == ((16, 16, 3), 16)
+    pixels = cache.pixels(cache.position(["e3", "e1"]))
+    assert pixels.shape == (2, 16, 16, 3)
+    assert (pixels[0] == (30, 100, 200)).all()
+    assert (pixels[1] == (10, 100, 200)).all()
+
+
+def test_shards_in_grey_and_in_colour_do_not_mix(tmp_path):
+    table = make_tree(tmp_path, 4)
+    index, _ = join(tmp_path, table, build(tmp_path, table))
+    grey = (tmp_path / "images" / "shard-0.npy").read_bytes()
+    build(tmp_path, table, colour=True)
+    (tmp_path / "images" / "shard-0.npy").write_bytes(grey)
+    with pytest.raises(InputError, match="forcerun cache_images"):
+        ImageCache(index)
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_a_row_without_a_path_is_refused_by_its_id(tmp_path, path):
+    table = write_examples(tmp_path / "examples.parquet", [("a", "a.png"), ("b", path)])
+    with pytest.raises(InputError, match=r"1 of 2 rows have no path.*example 'b'"):
+        build(tmp_path, table)
+
+
+def test_images_at_a_url_are_read_by_the_same_paths(tmp_path):
+    table = make_tree(tmp_path, 3)
+    cloud = {"images_url": tmp_path.as_uri()}
+    index, _ = join(tmp_path, table, build(tmp_path, table, root=None, cloud=cloud))
+    assert ImageCache(index).pixels([0, 1, 2])[:, 8, 8].tolist() == [0, 10, 20]
+
+
 def test_same_tree_gives_the_same_bytes(tmp_path):
     table = make_tree(tmp_path, 5)
     first = [path.read_bytes() for path in build(tmp_path, table)]
@@ -252,7 +424,9 @@ def test_each_bad_image_is_a_named_row_and_the_run_stops_in_one_line(tmp_path):
     table = make_tree(tmp_path, 8)
     spoil(tmp_path)
     shards = build(tmp_path, table)
-    status = dict(pl.concat(map(pl.read_parquet, shards)).select("dicom_id", "status").iter_rows())
+    status = dict(
+        pl.concat(map(pl.read_parquet, shards)).select("example_id", "status").iter_rows()
+    )
     assert status == {
         "d0": "ok",
         "d1": "missing",
@@ -268,7 +442,7 @@ def test_each_bad_image_is_a_named_row_and_the_run_stops_in_one_line(tmp_path):
     line = str(caught.value)
     assert "\n" not in line
     assert "5 of 8 are bad (3 checksum, 1 empty, 1 missing)" in line
-    assert "files/p10/p10000000/s50000001/d1.jpg (missing: no such file)" in line
+    assert "files/p0/d1.jpg (missing: no such file)" in line
     assert "on_bad_image: drop" in line
     assert not (tmp_path / "images" / "index.parquet").exists()
 
@@ -277,7 +451,7 @@ def test_without_checksums_the_decoder_finds_what_it_can(tmp_path):
     table = make_tree(tmp_path, 8)
     spoil(tmp_path)
     index = pl.concat(map(pl.read_parquet, build(tmp_path, table, verify=False)))
-    status = dict(index.select("dicom_id", "status").iter_rows())
+    status = dict(index.select("example_id", "status").iter_rows())
     assert [status[f"d{i}"] for i in range(1, 5)] == [
         "missing",
         "empty",
@@ -297,7 +471,7 @@ def test_dropped_images_are_counted_named_and_left_out(tmp_path):
     told = read_json(account)
     assert told["dropped"] == {"checksum": 3, "empty": 1, "missing": 1}
     assert (told["rows_in"], told["rows_out"]) == (8, 3)
-    assert [bad["dicom_id"] for bad in told["bad_images"]] == ["d1", "d2", "d3", "d4", "d5"]
+    assert [bad["example_id"] for bad in told["bad_images"]] == ["d1", "d2", "d3", "d4", "d5"]
     with pytest.raises(IndexError):
         cache.pixels([-1])
 
@@ -338,7 +512,7 @@ def test_a_failure_in_the_middle_leaves_no_shard(tmp_path, monkeypatch):
     calls = iter(range(2))
     monkeypatch.setattr(
         "peft_ablation.data.images.decode_radiograph",
-        lambda data, size: np.full((size, size), next(calls), np.uint8),
+        lambda data, size, colour: np.full((size, size), next(calls), np.uint8),
     )
     with pytest.raises((StopIteration, RuntimeError)):
         build(tmp_path, table, 1)
@@ -348,8 +522,10 @@ def test_a_failure_in_the_middle_leaves_no_shard(tmp_path, monkeypatch):
 def test_the_real_tree_is_cached_whole(shared_data, tmp_path):
     root = shared_data / "nih-cxr-mimic-layout"
     metadata = pl.read_csv(root / "mimic-cxr-2.0.0-metadata.csv.gz")
-    table = tmp_path / "reports.parquet"
-    metadata.select("dicom_id", "subject_id", "study_id").write_parquet(table)
+    ids = metadata.select("subject_id", "study_id", "dicom_id").rows()
+    table = write_examples(
+        tmp_path / "examples.parquet", [(row[2], image_path(*row)) for row in ids]
+    )
     shards = build(tmp_path, table, 2, root=root, size=48)
     index, _ = join(tmp_path, table, shards)
     cache = ImageCache(index)

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from cohort_tables import random_table, table_of
+from cohort_tables import examples_of, random_table, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from tiny_study import UNITS
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.data.splits import (
@@ -30,11 +31,14 @@ from peft_ablation.sources.mimic.sampling import sample_table
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 
-def split(folder, table, unit="subject", shares=SHARES, seed=33):
-    table.write_parquet(folder / "reports.parquet")
+def split(folder, table, unit="subject", shares=SHARES, seed=33, given="keep", units=UNITS):
+    examples = table if "balance" in table.columns else examples_of(table)
+    examples.write_parquet(folder / "examples.parquet")
     split_table(
-        folder / "reports.parquet",
+        folder / "examples.parquet",
         unit=unit,
+        units=units,
+        given=given,
         shares=shares,
         seed=seed,
         outputs={name: folder / f"{name}.parquet" for name in SPLITS},
@@ -53,10 +57,10 @@ def in_two_splits(parts, keys):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_no_subject_in_two_splits(tmp_path, seed):
-    table = random_table(rows=301)
+    table = examples_of(random_table(rows=301))
     parts, _, account = split(tmp_path, table, seed=seed)
     assert not in_two_splits(parts, ["subject_id"])
-    assert account["leakage"]["subjects"] == {"train_val": 0, "train_test": 0, "val_test": 0}
+    assert account["leakage"]["subject"] == {"train_val": 0, "train_test": 0, "val_test": 0}
     together = pl.concat(parts.values()).sort("dicom_id")
     assert together.equals(table)
 
@@ -68,7 +72,7 @@ def test_studies_stay_whole_but_subjects_do_not(tmp_path):
     assert not in_two_splits(parts, ["study_id"])
     shared = in_two_splits(parts, ["subject_id"])
     assert shared
-    pairs = account["leakage"]["subjects"]
+    pairs = account["leakage"]["subject"]
     assert len(shared) <= sum(pairs.values())
     train, val, _ = (set(parts[name]["subject_id"]) for name in SPLITS)
     assert pairs["train_val"] == len(train & val)
@@ -89,7 +93,7 @@ def test_division_by_image_is_the_published_one(tmp_path):
     parts, _, account = split(tmp_path, table, unit="image")
     for name, rows in (("train", train), ("val", val), ("test", test)):
         assert parts[name]["dicom_id"].to_list() == table["dicom_id"][sorted(rows)].to_list()
-    assert account["leakage"]["subjects"]["train_test"] > 0
+    assert account["leakage"]["subject"]["train_test"] > 0
 
 
 def test_suspicion_counts_as_positive_by_image_alone():
@@ -97,10 +101,12 @@ def test_suspicion_counts_as_positive_by_image_alone():
     suspected = [{"Edema": -1}] * 50 + [{"Edema": 0}] * 50
     present = [{"Edema": 1}] * 50 + [{"Edema": 0}] * 50
     shares = np.array([0.6, 0.2, 0.2])
-    one, other = (split_images(table_of(*rows), shares, 33) for rows in (suspected, present))
+    one, other = (
+        split_images(examples_of(table_of(*rows)), shares, 33) for rows in (suspected, present)
+    )
     assert one.tolist() == other.tolist()
     assert np.bincount(one[:50]).tolist() == [30, 10, 10]
-    table = table_of(*suspected)
+    table = examples_of(table_of(*suspected))
     assert balance_of({"train": table, "val": table, "test": table})["positives_val"].sum() == 0
 
 
@@ -251,8 +257,9 @@ def test_account_by_hand(tmp_path):
 def test_balance_by_hand():
     """Prevalences 1/2, 1/4, 1/4: mean 1/3, population deviation 0.1179, ratio 0.3536."""
     edema, none, suspected = {"Edema": 1}, {"Edema": 0}, {"Edema": -1}
-    quarter = table_of(edema, none, none, suspected)
-    balance = balance_of({"train": table_of(edema, none), "val": quarter, "test": quarter})
+    quarter = examples_of(table_of(edema, none, none, suspected))
+    half = examples_of(table_of(edema, none))
+    balance = balance_of({"train": half, "val": quarter, "test": quarter})
     row = balance.filter(label="Edema").row(0, named=True)
     assert (row["positives_train"], row["positives_val"]) == (1, 1)
     assert (row["prevalence_train"], row["prevalence_test"]) == (0.5, 0.25)
@@ -277,6 +284,88 @@ def test_published_verdicts():
     ]
 
 
+def examples(**columns):
+    """Return an examples table without labels: `example_id`, `group`, `split`, more columns."""
+    number = len(next(iter(columns.values())))
+    told = {
+        "example_id": [f"e{row}" for row in range(number)],
+        "split": pl.Series([None] * number, dtype=pl.String),
+        "balance": pl.Series([[]] * number, dtype=pl.List(pl.String)),
+        **columns,
+    }
+    table = pl.DataFrame(told | {"group": told.get("group", told["example_id"])})
+    return table.with_columns(pl.col("split").cast(pl.String))
+
+
+GROUPS = {"group": ("group",)}
+
+
+def division(folder, table, **settings):
+    parts, _, _ = split(folder, table, unit="group", units=GROUPS, **settings)
+    return {name: part["example_id"].to_list() for name, part in parts.items()}
+
+
+def test_splits_of_the_source_are_kept(tmp_path):
+    given = ["test", "train", "val", "train", "train"]
+    kept = division(tmp_path, examples(split=given))
+    assert kept == {"train": ["e1", "e3", "e4"], "val": ["e2"], "test": ["e0"]}
+
+
+def test_a_split_that_the_source_lacks_is_cut_from_its_training_rows(tmp_path):
+    """Of 80 training rows a quarter becomes validation: shares 0.6 and 0.2 of what is left."""
+    given = ["train"] * 80 + ["test"] * 10
+    parts = division(tmp_path, examples(split=given))
+    assert parts["test"] == [f"e{row}" for row in range(80, 90)]
+    assert (len(parts["train"]), len(parts["val"])) == (60, 20)
+    assert sorted(parts["train"] + parts["val"]) == sorted(f"e{row}" for row in range(80))
+
+
+def test_merged_splits_of_the_source_are_divided_anew(tmp_path):
+    given = ["train"] * 80 + ["test"] * 20
+    parts = division(tmp_path, examples(split=given), given="merge")
+    assert [len(parts[name]) for name in SPLITS] == [60, 20, 20]
+    assert parts["test"] != [f"e{row}" for row in range(80, 100)]
+    (tmp_path / "anew").mkdir()
+    assert parts == division(tmp_path / "anew", examples(split=[None] * 100))
+
+
+def test_a_group_is_kept_together_when_a_lacking_split_is_cut(tmp_path):
+    groups = [f"g{row // 4}" for row in range(40)] + ["g100"] * 4
+    table = examples(split=["train"] * 40 + ["val"] * 4, group=groups)
+    parts, _, account = split(tmp_path, table, unit="group", units=GROUPS)
+    assert account["leakage"]["group"] == {"train_val": 0, "train_test": 0, "val_test": 0}
+    assert {name: part.height for name, part in parts.items()}["val"] == 4
+
+
+def test_what_splits_are_balanced_by_is_found_where_no_list_names_it(tmp_path):
+    labels = [["cat"], ["dog"], ["cat"], ["cat"], ["dog"], ["dog"]] * 10
+    _, balance, _ = split(tmp_path, examples(balance=labels), unit="group", units=GROUPS)
+    assert balance["label"].to_list() == ["cat", "dog"]
+    assert [balance[f"positives_{name}"].to_list() for name in SPLITS] == [
+        [18, 18],
+        [6, 6],
+        [6, 6],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"split": ["train", None, "test"]}, r"1 of 3 rows have no split.*set split\.given: merge"),
+        ({"split": ["val", "val", "test"]}, r"gives no training split; set split\.given: merge"),
+        ({"label": ["a"] * 9}, r"all rows are of one class, 'a', expected two or more"),
+        (
+            {"split": ["train"] * 2 + ["val"] * 2 + ["test"], "label": ["a", "b", "a", "b", "a"]},
+            r"class 'b' is missing from split test \(1 of 2 classes are\)",
+        ),
+    ],
+)
+def test_a_division_that_no_study_can_use_is_refused_in_one_line(tmp_path, columns, message):
+    with pytest.raises(InputError, match=message) as error:
+        division(tmp_path, examples(**columns))
+    assert "\n" not in str(error.value)
+
+
 def test_leakage_by_hand():
     rows = table_of(*[{"Edema": 1}] * 4)  # subjects 10, 10, 11, 11
     parts = {"train": rows[:1], "val": rows[1:3], "test": rows[3:]}
@@ -291,7 +380,7 @@ def test_fewer_units_than_splits_is_refused(tmp_path, unit, rows):
     with pytest.raises(InputError, match=f"2 {unit}s in {rows} rows") as error:
         split(tmp_path, table_of(*[{"Edema": 1}] * rows), unit=unit)
     assert "\n" not in str(error.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["reports.parquet"]
+    assert [path.name for path in tmp_path.iterdir()] == ["examples.parquet"]
 
 
 def test_too_few_images_for_a_share_is_refused(tmp_path):

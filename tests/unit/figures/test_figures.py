@@ -1,6 +1,7 @@
 """Figures: what they show is in their CSV, nothing is cut or overlaps, bytes do not change."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -9,21 +10,24 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from tiny_study import task_of
 
+from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
 from peft_ablation.figures import (
     plot_cost,
-    plot_examples,
-    plot_label_counts,
     plot_loss_curves,
     plot_quality,
     plot_quality_cost,
     plot_split_balance,
 )
-from peft_ablation.figures.examples import flow, marked, sentences
+from peft_ablation.figures.for_task import FigureInputs, draw_task_figure
 from peft_ablation.figures.quality_cost import spread
 from peft_ablation.figures.style import MEGABYTES, TIME, Look, scaled
+from peft_ablation.sources.mimic.label_counts import plot_label_counts
 from peft_ablation.sources.mimic.labels import LABELS
+from peft_ablation.tasks import task_class
+from peft_ablation.tasks.captioning.example_figure import flow, marked, sentences
 
 ARMS = {
     "one": ["fft"],
@@ -64,6 +68,8 @@ def comparison(path: Path, names: list[str], energy: bool = True) -> Path:
                 "label_prior_bleu": 43.7,
                 "constant_report_findings_f1": 0.013,
                 "label_prior_findings_f1": 0.102,
+                "best_prior_bleu": 41.0,
+                "best_prior_findings_f1": 0.13,
                 "train_seconds": 9000.0 / (number + 1),
                 "evaluate_seconds": 700.0,
                 "saving_seconds": 90.0,
@@ -83,9 +89,22 @@ def comparison(path: Path, names: list[str], energy: bool = True) -> Path:
     return path
 
 
+TRAINING = pl.DataFrame(
+    {label: [1, None] for label in LABELS} | {"report": ["evidence of edema is present.", "none."]}
+)
+
+
+def words(folder: Path) -> Path:
+    task = task_class("captioning")(task_of(), TRAINING)
+    said = Words.of(task, "subject", ["bleu", "findings_f1"])
+    path = folder / "words.json"
+    path.write_text(json.dumps(said.as_json(), sort_keys=True))
+    return path
+
+
 def draw_quality(folder: Path, names: list[str], outputs):
     table = comparison(folder / "comparison.csv", names)
-    plot_quality(table, metrics=["bleu", "findings_f1"], outputs=outputs)
+    plot_quality(table, words=words(folder), outputs=outputs)
 
 
 def draw_cost(folder: Path, names: list[str], outputs):
@@ -93,7 +112,8 @@ def draw_cost(folder: Path, names: list[str], outputs):
 
 
 def draw_quality_cost(folder: Path, names: list[str], outputs):
-    plot_quality_cost(comparison(folder / "comparison.csv", names), outputs=outputs)
+    table = comparison(folder / "comparison.csv", names)
+    plot_quality_cost(table, words=words(folder), outputs=outputs)
 
 
 def draw_loss_curves(folder: Path, names: list[str], outputs):
@@ -156,32 +176,38 @@ def draw_examples(folder: Path, names: list[str], outputs, public=True):
     np.save(folder / "shard-0.npy", np.full((6, 16, 16), 128, np.uint8))
     pl.DataFrame(
         {
-            "dicom_id": ids,
+            "example_id": ids,
             "shard": pl.Series([0] * 6, dtype=pl.Int32),
             "row": pl.Series(range(6), dtype=pl.Int32),
             "status": ["ok"] * 6,
             "detail": [""] * 6,
         }
     ).write_parquet(folder / "index.parquet")
-    paths = []
+    paths = {}
     for number, name in enumerate(names):
-        path = folder / f"{name}.parquet"
+        paths[name] = folder / f"{name}.parquet"
         pl.DataFrame(
             {
-                "dicom_id": ids,
-                "subject_id": [1, 1, 1, 2, 3, 4],
+                "example_id": ids,
+                "group": ["1", "1", "1", "2", "3", "4"],
                 "reference": ["evidence of edema is present . no evidence of fracture ."] * 6,
                 "hypothesis": [LONG if number % 2 else "evidence of edema is present ."] * 6,
             }
-        ).write_parquet(path)
-        paths.append(path)
-    plot_examples(
-        paths,
-        index=folder / "index.parquet",
-        arms=names,
+        ).write_parquet(paths[name])
+    draw_task_figure("examples", figure_inputs(folder, paths, public), outputs)
+
+
+def figure_inputs(folder: Path, predictions: dict[str, Path], public: bool) -> FigureInputs:
+    return FigureInputs(
+        task=task_of(),
+        arms={name: {} for name in predictions},
+        predictions=predictions,
+        models={},
+        bases={},
+        assets={"images": folder / "index.parquet"},
+        train=folder / "train.parquet",
         public=public,
         seed=7,
-        outputs=outputs,
     )
 
 
@@ -297,13 +323,20 @@ def test_quality_csv_holds_the_baselines(tmp_path):
     table = csv_of("quality", tmp_path)
     assert table["arm"].to_list() == ARMS["three"]
     assert table["label_prior_bleu"].to_list() == [43.7] * 3
+    # The first two of the task, in its order; the third is in the comparison alone.
+    assert [column for column in table.columns if "_prior" in column or "constant" in column] == [
+        "constant_report_bleu",
+        "constant_report_findings_f1",
+        "label_prior_bleu",
+        "label_prior_findings_f1",
+    ]
 
 
-def test_examples_are_of_different_subjects_and_of_every_arm(tmp_path):
+def test_examples_are_of_different_groups_and_of_every_arm(tmp_path):
     table = csv_of("examples", tmp_path, "one")
-    # Four subjects: one image of the first, whose three images are alike, and the others.
-    assert table["dicom_id"].n_unique() == 4
-    assert len({1 if dicom in ("d0", "d1", "d2") else dicom for dicom in table["dicom_id"]}) == 4
+    # Four groups: one image of the first, whose three images are alike, and the others.
+    assert table["example_id"].n_unique() == 4
+    assert len({1 if name in ("d0", "d1", "d2") else name for name in table["example_id"]}) == 4
     assert (
         csv_of("examples", tmp_path)["arm"].unique(maintain_order=True).to_list() == ARMS["three"]
     )
@@ -311,15 +344,9 @@ def test_examples_are_of_different_subjects_and_of_every_arm(tmp_path):
 
 def test_examples_of_data_that_are_not_public_are_refused_before_anything_is_read(tmp_path):
     png = tmp_path / "figure.png"
+    nothing = figure_inputs(tmp_path / "none", {"fft": tmp_path / "none.parquet"}, public=False)
     with pytest.raises(InputError, match=r"data\.public is false"):
-        plot_examples(
-            [tmp_path / "none.parquet"],
-            index=tmp_path / "none",
-            arms=["fft"],
-            public=False,
-            seed=1,
-            outputs=[png],
-        )
+        draw_task_figure("examples", nothing, [png])
     assert not png.exists()
 
 

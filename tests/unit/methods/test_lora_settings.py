@@ -9,7 +9,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import GitConfig, GitForCausalLM
 
-from peft_ablation.methods.adapters import as_arm
+from peft_ablation.methods.lora import METHOD
 
 ARM = {"method": "lora", "targets": "text", "r": 4, "alpha": 12, "dropout": 0.2, "rslora": False}
 
@@ -25,7 +25,10 @@ def built(seed: int = 0, **changes: Any) -> nn.Module:
         vocab_size=20, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=32,
     )  # fmt: skip
-    return as_arm(GitForCausalLM(config), ARM | changes, seed)
+    arm = METHOD.Settings.model_validate({**ARM, "learning_rate": 1e-3, **changes}).model_dump()
+    return METHOD(arm).apply(
+        GitForCausalLM(config), seed=seed, heads=(), steps=1, batches=lambda: iter(())
+    )
 
 
 def adapters(model: nn.Module) -> list[Any]:

@@ -1,23 +1,28 @@
-"""Targets are named without building the model, and mean what the model calls them."""
+"""Targets are named without building the model, and mean what PEFT makes of them."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import GitConfig, GitForCausalLM
+from transformers import GitConfig, GitForCausalLM, ViTConfig, ViTForImageClassification
 
+from peft_ablation.bases.architectures import Architecture, architecture, model_architecture
 from peft_ablation.errors import InputError
-from peft_ablation.methods.adapters import as_arm, count_parameters
-from peft_ablation.methods.targets import (
-    GIT_BASE_LAYERS,
-    TARGETS,
-    adapts_vision,
-    linear_modules,
-    resolve_target,
-)
+from peft_ablation.methods.targets import WITH_WEIGHTS, adapts_vision, check_targets, resolve_target
 
-LORA = {"method": "lora", "r": 8, "alpha": 16, "dropout": 0.05, "rslora": False}
+
+def shipped(class_name: str, config: dict[str, Any] | None = None) -> Architecture:
+    told = architecture(class_name, config or {})
+    assert told is not None
+    return told
+
+
+GIT = shipped("GitForCausalLM")
+VIT = shipped("ViTForImageClassification")
 
 
 def git_base() -> nn.Module:
@@ -26,38 +31,16 @@ def git_base() -> nn.Module:
         return GitForCausalLM(GitConfig())
 
 
-@pytest.mark.parametrize(("vision", "text"), [GIT_BASE_LAYERS, (3, 2)])
-def test_names_are_those_of_the_model(vision: int, text: int) -> None:
-    config = GitConfig(num_hidden_layers=text, vision_config={"num_hidden_layers": vision})
-    with torch.device("meta"):
-        model = GitForCausalLM(config)
-    own = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    names = linear_modules(vision, text)
-    assert len(names) == len(set(names))
-    assert set(names) == own
+def resolve(targets: str, base: Architecture, kinds: Sequence[str] = WITH_WEIGHTS) -> str:
+    return resolve_target(targets, base, method="lora", kinds=kinds)
 
 
-# The published table: trainable, all, percent, adapter tensors.
-@pytest.mark.parametrize(
-    ("arm", "trainable", "total", "percent", "tensors"),
-    [
-        ({"method": "full"}, 176_619_066, 176_619_066, 100.0, None),
-        ({**LORA, "targets": "vision"}, 1_327_104, 177_946_170, 0.7458, 144),
-        ({**LORA, "targets": "text"}, 663_552, 177_282_618, 0.3743, 72),
-    ],
-    ids=["fft", "lora_vision", "lora_text"],
-)
-def test_parameters_of_git_base_to_the_unit(
-    arm: dict[str, Any], trainable: int, total: int, percent: float, tensors: int | None
-) -> None:
-    model = as_arm(git_base(), arm)
-    count = count_parameters(model)
-    assert (count.trainable, count.total) == (trainable, total)
-    assert round(count.percent, 4) == percent
-    if tensors is not None:
-        learned = [name for name, p in model.named_parameters() if p.requires_grad]
-        assert len(learned) == tensors
-        assert all("lora_" in name for name in learned)
+def refusal(targets: str, base: Architecture, **options: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        resolve(targets, base, **options)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
 
 
 @pytest.mark.parametrize(
@@ -70,8 +53,8 @@ def test_parameters_of_git_base_to_the_unit(
         ("vision_and_text", 108),
     ],
 )
-def test_each_set_adapts_as_many_modules_as_it_says(name: str, adapted: int) -> None:
-    model = as_arm(git_base(), {**LORA, "targets": name})
+def test_each_set_of_git_adapts_as_many_modules_as_it_says(name: str, adapted: int) -> None:
+    model = get_peft_model(git_base(), LoraConfig(target_modules=resolve(name, GIT)))
     learned = [name for name, p in model.named_parameters() if p.requires_grad]
     assert len(learned) == 2 * adapted
     wanted_towers = {
@@ -82,10 +65,94 @@ def test_each_set_adapts_as_many_modules_as_it_says(name: str, adapted: int) -> 
     assert towers == wanted_towers
 
 
-def test_every_set_is_covered_above() -> None:
-    assert set(TARGETS) == {
-        "vision", "vision_attention", "text", "text_attention", "vision_and_text",
-    }  # fmt: skip
+def test_expression_is_matched_in_full() -> None:
+    assert "matches no module of GitForCausalLM" in refusal(r"regex:self_attn\.q_proj", GIT)
+    expression = resolve(r"regex:.*\.self_attn\.q_proj", GIT)
+    learned = get_peft_model(git_base(), LoraConfig(target_modules=expression))
+    assert sum(p.requires_grad for p in learned.parameters()) == 24
+
+
+def test_layers_are_those_of_the_base_at_hand() -> None:
+    last = r"regex:git\.encoder\.layer\.5\.attention\.self\.query"
+    assert resolve(last, GIT) == last.removeprefix("regex:")
+    assert "matches no module" in refusal(last, shipped("GitForCausalLM", {"num_hidden_layers": 2}))
+
+
+def test_name_of_an_older_transformers_is_refused_with_the_one_of_today() -> None:
+    said = refusal(r"regex:vit\.encoder\.layer\.\d+\.attention\.attention\.o_proj", VIT)
+    assert re.search(r"a name such as 'vit\.layers\.\d+\.attention\.\w+'", said)
+
+
+def test_unknown_set_is_refused_with_those_of_the_class() -> None:
+    said = refusal("atention", VIT)
+    assert said == (
+        "targets: found 'atention', allowed for ViTForImageClassification: all, attention, mlp, "
+        "query_value, regex:<expression>; did you mean 'attention'?"
+    )
+
+
+def test_invalid_expression_is_refused() -> None:
+    assert "'regex:(q_proj' is no regular expression: missing" in refusal("regex:(q_proj", VIT)
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (
+            r"regex:vit\.layernorm",
+            r"targets: 'regex:vit\\.layernorm' matches vit.layernorm, a LayerNorm; lora adapts "
+            "Linear, Conv1D, Conv2d, Embedding",
+        ),
+        (r"regex:.*\.attention", "matches vit.layers.0.attention, which holds no weights"),
+        (r"regex:vit\.layers\.3\.mlp\..*", "matches vit.layers.3.mlp.activation_fn, which"),
+        (r"regex:vit\.embeddings", "matches vit.embeddings, a ViTEmbeddings; lora adapts"),
+    ],
+)
+def test_module_that_cannot_be_adapted_is_refused_as_peft_would(targets: str, said: str) -> None:
+    assert said in refusal(targets, VIT)
+    with torch.device("meta"):
+        model = ViTForImageClassification(ViTConfig())
+    with pytest.raises(ValueError, match="is not supported"):
+        get_peft_model(model, LoraConfig(target_modules=targets.removeprefix("regex:")))
+
+
+def test_kinds_are_those_of_the_method() -> None:
+    resnet = shipped("ResNetForImageClassification")
+    assert resolve("convolutions", resnet)
+    said = refusal("convolutions", resnet, kinds=("Linear", "Conv1D"))
+    assert "embedder.convolution, a Conv2d; lora adapts Linear, Conv1D" in said
+    assert "matches transformer.wte, an Embedding; lora adapts Linear" in refusal(
+        r"regex:transformer\.wte", shipped("GPT2LMHeadModel"), kinds=("Linear",)
+    )
+
+
+def test_model_that_no_file_describes_takes_expressions_alone() -> None:
+    own = model_architecture(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    assert resolve("regex:0", own) == "0"
+    assert "found 'all', allowed for Sequential: regex:<expression>" in refusal("all", own)
+
+
+@pytest.mark.parametrize("targets", ["attention", "vision_and_text", "regex:anything"])
+def test_form_alone_is_checked_where_the_base_is_not_known(targets: str) -> None:
+    check_targets(targets, None, method="lora")
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ("atention", r"found 'atention', allowed: all, .*did you mean 'attention'\?"),
+        ("regex:(q", "is no regular expression"),
+    ],
+)
+def test_wrong_form_is_refused_where_the_base_is_not_known(targets: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_targets(targets, None, method="lora")
+
+
+def test_known_base_is_checked_in_full() -> None:
+    check_targets("mlp", VIT, method="lora")
+    with pytest.raises(InputError, match=r"vera adapts Linear$"):
+        check_targets(r"regex:.*norm_before", VIT, method="vera", kinds=("Linear",))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +162,7 @@ def test_every_set_is_covered_above() -> None:
         ("vision_and_text", True),
         ("text", False),
         ("text_attention", False),
-        (r"regex:git\.visual_projection\..*", True),
+        (r"regex:git\.visual_projection\.visual_projection\.0", True),
         (r"regex:output", False),
         (r"regex:git\.image_encoder\.vision_model\.encoder\.layers\.11\.mlp\.fc2", True),
     ],
@@ -104,29 +171,4 @@ def test_vision_output_changes_where_vision_or_its_projection_is_adapted(
     targets: str, changes: bool
 ) -> None:
     assert adapts_vision("lora", targets) is changes
-
-
-def test_full_fine_tuning_changes_vision() -> None:
     assert adapts_vision("full", None)
-
-
-def test_expression_is_matched_in_full() -> None:
-    with pytest.raises(InputError, match="matches none of the 110 linear modules"):
-        resolve_target(r"regex:self_attn\.q_proj")
-    expression = resolve_target(r"regex:.*\.self_attn\.q_proj")
-    learned = as_arm(git_base(), {**LORA, "targets": f"regex:{expression}"})
-    assert sum(p.requires_grad for p in learned.parameters()) == 24
-
-
-def test_layers_are_those_of_the_base_at_hand() -> None:
-    last = r"regex:git\.encoder\.layer\.5\..*"
-    assert resolve_target(last)
-    with pytest.raises(InputError, match="matches none of the 32"):
-        resolve_target(last, (3, 2))
-
-
-def test_unknown_name_and_invalid_expression_are_one_line() -> None:
-    with pytest.raises(InputError, match="found 'all-linear', allowed: text, text_attention"):
-        resolve_target("all-linear")
-    with pytest.raises(InputError, match="is no regular expression: missing"):
-        resolve_target("regex:(q_proj")

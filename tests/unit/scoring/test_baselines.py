@@ -7,8 +7,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tiny_study import task_of
 
-from peft_ablation.scoring.scores import main, score_predictions
+from peft_ablation.scoring.files import main
+from peft_ablation.scoring.scores import score_predictions
 from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.sources.mimic.reports import load_template
 
@@ -36,13 +38,13 @@ def baselines(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         ).write_parquet(tmp_path / "train.parquet")
         pl.DataFrame(
             {
-                "dicom_id": ["d"], "subject_id": [1], "reference": [report(reference)],
+                "example_id": ["d"], "group": ["1"], "reference": [report(reference)],
                 "hypothesis": [""], "tokens": [5], "nll": [5.0],
             }
         ).write_parquet(tmp_path / "predictions.parquet")  # fmt: skip
         score_predictions(
-            tmp_path / "predictions.parquet", train=tmp_path / "train.parquet",
-            template="corrected", bootstrap_samples=2, confidence=0.9, seed=1,
+            tmp_path / "predictions.parquet", task=task_of(), train=tmp_path / "train.parquet",
+            bootstrap_samples=2, confidence=0.9, seed=1,
             output=tmp_path / "scores.json", sums=tmp_path / "sums.parquet",
         )  # fmt: skip
         found: dict[str, Any] = json.loads((tmp_path / "scores.json").read_text())["baselines"]
@@ -84,7 +86,7 @@ def test_of_equally_common_reports_the_one_that_sorts_first_is_given(
     order: list[Findings] = [("Pneumonia",), ("Fracture",), ("Edema",)]
     training = order[first:] + order[:first] + [NORMAL]
     assert sorted(map(report, training))[0] == report(("Edema",))
-    found = baselines(training, reference=("Edema",))["constant"]
+    found = baselines(training, reference=("Edema",))["constant_report"]
     assert (found["bleu"], found["training_reports"]) == (pytest.approx(100), 1 / 4)
 
 
@@ -92,8 +94,8 @@ def test_a_commoner_report_goes_before_one_that_sorts_first(
     baselines: Callable[..., dict[str, Any]],
 ) -> None:
     found = baselines([("Edema",), ("Fracture",), ("Fracture",)], reference=("Fracture",))
-    assert found["constant"]["bleu"] == pytest.approx(100)
-    assert found["constant"]["training_reports"] == 2 / 3
+    assert found["constant_report"]["bleu"] == pytest.approx(100)
+    assert found["constant_report"]["training_reports"] == 2 / 3
 
 
 def test_command_measures_brevity_by_the_shortest_of_several_references(

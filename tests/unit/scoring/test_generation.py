@@ -10,9 +10,11 @@ import torch
 from tiny_study import TinyStudy
 
 from peft_ablation.bases.git import Normalize
+from peft_ablation.data.image_source import shuffled_positions
 from peft_ablation.data.images import ImageCache
-from peft_ablation.scoring.predictions import load_trained, shuffled_positions, write_predictions
-from peft_ablation.tasks.captioning import load_tokenizer
+from peft_ablation.scoring.predictions import load_trained, write_predictions
+from peft_ablation.tasks import open_task
+from peft_ablation.tasks.captioning.examples import load_tokenizer
 from peft_ablation.training.chunk import train_chunk
 
 
@@ -24,19 +26,21 @@ def trained(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> 
     return output / "best"
 
 
-def predictions(study: TinyStudy, model: Path, output: Path, **changed: Any) -> pl.DataFrame:
-    settings = study.job(output)["settings"]
+def predictions(
+    study: TinyStudy, model: Path, output: Path, features: Path | None = None, **changed: Any
+) -> pl.DataFrame:
+    run = study.inputs("lora_text", {"max_new_tokens": 24}, features)
     arguments: dict[str, Any] = {
-        "model": model, "base": study.base, "test": study.split("test"), "index": study.index,
-        "features": None, "settings": settings, "batch_size": 8, "max_new_tokens": 24,
-        "num_beams": 1, "shuffle_images": True, "seed": 0, "output": output,
+        "task": run.task, "arm": run.arm, "model": model, "base": run.base, "train": run.train,
+        "test": study.split("test"), "assets": run.assets, "precision": "fp32", "threads": 1,
+        "batch_size": 8, "shuffle_inputs": True, "seed": 0, "output": output,
     }  # fmt: skip
     write_predictions(**arguments | changed)
     return pl.read_parquet(output)
 
 
 def close(first: pl.DataFrame, second: pl.DataFrame, tolerance: float) -> None:
-    texts = ["dicom_id", "reference", "hypothesis", "hypothesis_shuffled", "tokens"]
+    texts = ["example_id", "group", "reference", "hypothesis", "hypothesis_shuffled", "tokens"]
     assert first.select(texts).equals(second.select(texts))
     for column in ("nll", "nll_shuffled"):
         assert np.allclose(first[column], second[column], rtol=tolerance), column
@@ -61,19 +65,19 @@ def test_loss_and_text_are_those_of_transformers(
     tiny_study: TinyStudy, trained: Path, tmp_path: Path
 ) -> None:
     found = predictions(tiny_study, trained, tmp_path / "found.parquet")
-    model = load_trained(trained, tiny_study.base).eval()
+    run = tiny_study.inputs("lora_text")
+    task = open_task(run.task, run.train)
+    model = load_trained(task, run.arm, run.base, trained).eval()
     tokenizer, cache = load_tokenizer(tiny_study.base), ImageCache(tiny_study.index)
     normalize = Normalize.of(tiny_study.base)
     prompt = [tokenizer.cls_token_id]
-    prompt += tokenizer.encode(
-        tiny_study.job(tmp_path)["settings"]["prompt"], add_special_tokens=False
-    )
+    prompt += tokenizer.encode(run.task["prompt"], add_special_tokens=False)
     for row in found.head(6).iter_rows(named=True):
         text = tokenizer.encode(row["reference"], add_special_tokens=False)
         ids = torch.tensor([[*prompt, *text, tokenizer.sep_token_id]])
         labels = ids.clone()
         labels[:, : len(prompt)] = -100
-        pixels = normalize(torch.from_numpy(cache.pixels(cache.position([row["dicom_id"]]))))
+        pixels = normalize(torch.from_numpy(cache.pixels(cache.position([row["example_id"]]))))
         with torch.no_grad():
             mean = model(input_ids=ids, pixel_values=pixels, labels=labels).loss.item()
         assert row["tokens"] == len(text) + 1

@@ -10,11 +10,16 @@ import numpy as np
 import polars as pl
 import pytest
 import sacrebleu
+from tiny_study import task_of
 
 from peft_ablation.errors import InputError
-from peft_ablation.scoring.scores import METRICS, SUMS, constant_reports, main, score_predictions
+from peft_ablation.metrics.metric import sum_columns
+from peft_ablation.scoring.files import main
+from peft_ablation.scoring.scores import score_predictions
 from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES
 from peft_ablation.sources.mimic.reports import load_template, normalise
+from peft_ablation.tasks import open_task
+from peft_ablation.tasks.captioning.baselines import constant_reports
 
 TEMPLATE = load_template("corrected")
 
@@ -44,15 +49,16 @@ TRAINING = labelled(
 
 @pytest.fixture
 def score(tmp_path: Path):
-    """Return a function that scores rows of (subject, reference, hypothesis, tokens, nll)."""
+    """Return a function that scores rows of (group, reference, hypothesis, tokens, nll)."""
 
     def scored(rows, shuffled=None, **settings):
         table = pl.DataFrame(
-            rows, schema=["subject_id", "reference", "hypothesis", "tokens", "nll"], orient="row"
+            rows, schema=["group", "reference", "hypothesis", "tokens", "nll"], orient="row"
         ).with_columns(
+            pl.col("group").cast(pl.String),
             pl.col("tokens").cast(pl.Int32),
             pl.col("nll").cast(pl.Float64),
-            pl.Series("dicom_id", [f"d{row}" for row in range(len(rows))]),
+            pl.Series("example_id", [f"d{row}" for row in range(len(rows))]),
         )
         if shuffled:
             table = table.with_columns(
@@ -63,8 +69,8 @@ def score(tmp_path: Path):
         TRAINING.write_parquet(tmp_path / "train.parquet")
         score_predictions(
             tmp_path / "predictions.parquet",
+            task=task_of(),
             train=tmp_path / "train.parquet",
-            template="corrected",
             **{"bootstrap_samples": 200, "confidence": 0.95, "seed": 1, **settings},
             output=tmp_path / "scores.json",
             sums=tmp_path / "sums.parquet",
@@ -131,12 +137,12 @@ def test_shuffled_stands_apart(score):
 
 
 def test_constants_by_hand():
-    constants = constant_reports(TRAINING, TEMPLATE)
-    assert constants["constant"].text == report(No_Finding=1)
-    assert constants["constant"].account == {"training_reports": 2 / 6}
+    constants = constant_reports(TRAINING, "corrected")
+    assert constants["constant_report"].columns == {"hypothesis": report(No_Finding=1)}
+    assert constants["constant_report"].account == {"training_reports": 2 / 6}
     # 7 present pathologies in 6 reports: one a report. Edema three times, the commonest.
     assert constants["label_prior"].account == {"pathologies": ["Edema"]}
-    assert constants["label_prior"].text == report(Edema=1)
+    assert constants["label_prior"].columns == {"hypothesis": report(Edema=1)}
     # F1 of the k commonest: 6/13, 10/19, 12/25, 14/31: the best is two.
     assert constants["best_prior"].account == {"pathologies": ["Edema", "Fracture"]}
 
@@ -146,18 +152,26 @@ def test_baselines_are_scored_as_if_a_model_wrote_them(score):
     as_model = score([(s, r, report(Edema=1), t, n) for s, r, _, t, n in ROWS])
     assert baselines["label_prior"]["findings_f1"] == as_model["findings_f1"] == 4 / 5
     assert baselines["label_prior"]["bleu"] == as_model["bleu"]
-    assert baselines["constant"]["findings_f1"] == 0
+    assert baselines["constant_report"]["findings_f1"] == 0
 
 
-def test_sums_by_subject_give_the_scores_back(score, tmp_path):
+def test_sums_by_group_give_the_scores_back(score, tmp_path):
     scores = score(ROWS, shuffled=[row[1] for row in ROWS])
     sums = pl.read_parquet(tmp_path / "sums.parquet")
-    model = sums.filter(pl.col("texts") == "model")
-    assert model["subject_id"].to_list() == [1, 2]
-    total = model.select(SUMS).to_numpy().sum(axis=0)
-    for name, metric in METRICS.items():
-        assert scores[name] == pytest.approx(float(metric(total)))
-    assert set(sums["texts"]) == {"model", "shuffled", "constant", "label_prior", "best_prior"}
+    model = sums.filter(pl.col("predictions") == "model")
+    assert model["group"].to_list() == ["1", "2"]
+    assert (scores["rows"], scores["groups"]) == (3, 2)
+    metrics = open_task(task_of(), tmp_path / "train.parquet").metrics
+    assert set(sum_columns(metrics)) == {*model.columns} - {"predictions", "group"}
+    for metric in metrics:
+        total = model.select(metric.statistics.columns).to_numpy().sum(axis=0)
+        assert scores[metric.name] == pytest.approx(float(metric.value(total)))
+    assert {metric.name for metric in metrics} == {
+        "test_loss", "bleu", "bleu_0_1", "findings_f1", "findings_macro_f1",
+    }  # fmt: skip
+    assert set(sums["predictions"]) == {
+        "model", "shuffled", "constant_report", "label_prior", "best_prior",
+    }  # fmt: skip
 
 
 def many(rows: int, seed: int = 0):
@@ -178,7 +192,7 @@ def many(rows: int, seed: int = 0):
     ]
 
 
-def test_intervals_hold_the_score_and_shrink_with_subjects(score):
+def test_intervals_hold_the_score_and_shrink_with_groups(score):
     few, more = score(many(60)), score(many(600))
     for name in ("bleu", "bleu_0_1", "findings_f1", "findings_macro_f1"):
         for scores in (few, more):
@@ -211,8 +225,8 @@ def test_a_missing_column_is_one_line(score, tmp_path):
     with pytest.raises(InputError, match="no column 'nll'") as error:
         score_predictions(
             tmp_path / "other.parquet",
+            task=task_of(),
             train=tmp_path / "train.parquet",
-            template="corrected",
             bootstrap_samples=10,
             confidence=0.95,
             seed=1,

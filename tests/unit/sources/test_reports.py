@@ -191,10 +191,10 @@ def reports(folder, table, template="corrected", unmentioned="drop"):
         folder / "sampled.parquet",
         template=template,
         unmentioned=unmentioned,
-        output=folder / "reports.parquet",
-        account=folder / "reports.json",
+        output=folder / "examples.parquet",
+        account=folder / "examples.json",
     )
-    return pl.read_parquet(folder / "reports.parquet"), read_json(folder / "reports.json")
+    return pl.read_parquet(folder / "examples.parquet"), read_json(folder / "examples.json")
 
 
 MIXED = ({"Edema": 1}, {}, {"No_Finding": 1}, {"Edema": 1})
@@ -227,7 +227,7 @@ def test_rows_of_which_the_template_says_nothing_are_counted_apart(tmp_path):
 def test_no_report_at_all_is_refused(tmp_path):
     with pytest.raises(InputError, match="none of 2 rows"):
         reports(tmp_path, table_of({}, {}))
-    assert not (tmp_path / "reports.parquet").exists()
+    assert not (tmp_path / "examples.parquet").exists()
 
 
 def test_reports_of_a_table_are_those_of_its_rows(tmp_path):
@@ -236,3 +236,19 @@ def test_reports_of_a_table_are_those_of_its_rows(tmp_path):
     template = load_template("corrected")
     assert table["report"].to_list() == [template.render(row) for row in rows]
     assert max(Counter(table["report"].to_list()).values()) == 1
+
+
+def test_rows_with_a_report_become_examples(tmp_path):
+    rows = ({"Edema": 1, "Fracture": -1, "Pneumonia": 0}, {}, {"No_Finding": 1})
+    table, _ = reports(tmp_path, table_of(*rows))
+    assert table["example_id"].to_list() == ["image-0000", "image-0002"]
+    assert table["group"].to_list() == ["10", "11"]
+    assert table["split"].to_list() == [None, None]
+    assert table["image"].to_list() == [
+        "files/p10/p10/s100/image-0000.jpg",
+        "files/p11/p11/s102/image-0002.jpg",
+    ]
+    assert table["balance"].to_list() == [["Edema"], ["No_Finding"]]
+    # In the order of the labels; what the published division counted as a positive.
+    assert table["mentioned"].to_list() == [["Edema", "Fracture"], ["No_Finding"]]
+    assert table.schema["balance"].inner.categories.to_list() == list(LABELS)

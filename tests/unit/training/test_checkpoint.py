@@ -31,8 +31,9 @@ def written(folder: CheckpointFolder, step: int, best: Path | None = None) -> Pa
     """A checkpoint after `step` steps, its one weight being the step."""
     path = folder.path(step)
     write_checkpoint(
-        path, weights={"w": torch.tensor([float(step)])}, optimizer={"step": step},
-        state={"step": step}, best=best, fingerprint=folder.fingerprint,
+        path, weights={"w": torch.tensor([float(step)])}, buffers={}, method={},
+        optimizer={"step": step}, state={"step": step}, best=best,
+        fingerprint=folder.fingerprint,
     )  # fmt: skip
     return path
 
@@ -68,6 +69,18 @@ def test_newest_is_the_last_step(folder: CheckpointFolder) -> None:
     assert found is not None
     assert (found.state, found.optimizer) == ({"step": 100}, {"step": 100})
     assert found.weights["w"].tolist() == [100]
+
+
+def test_buffers_and_the_methods_own_state_come_back(tmp_path: Path) -> None:
+    buffers, method = {"running_mean": torch.tensor([1.5])}, {"importance": torch.tensor([3])}
+    given = {"weights": {}, "optimizer": {}, "state": {}, "best": None, "fingerprint": RUN}
+    write_checkpoint(tmp_path / "with", buffers=buffers, method=method, **given)
+    found = read_checkpoint(tmp_path / "with", RUN)
+    assert (found.buffers, found.method) == (buffers, method)
+    write_checkpoint(tmp_path / "without", buffers={}, method={}, **given)
+    assert not list((tmp_path / "without").glob("[bm]*.safetensors"))
+    found = read_checkpoint(tmp_path / "without", RUN)
+    assert (found.buffers, found.method) == ({}, {})
 
 
 def test_differences_are_told_whichever_side_has_the_key() -> None:

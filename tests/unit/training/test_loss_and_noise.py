@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from tiny_study import TinyStudy
+from tiny_study import TinyStudy, changed
 from transformers import AutoTokenizer, GitForCausalLM
 
 from peft_ablation.artifacts import read_json
@@ -24,7 +24,7 @@ def history(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 def at_rest(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The job with a learning rate of nought: whatever differs between steps is noise."""
-    return job | {"arm": job["arm"] | {"learning_rate": 0.0, "dropout": 0.0} | changes}
+    return changed(job, arm={"learning_rate": 0.0, "dropout": 0.0, **changes})
 
 
 def token_losses(study: TinyStudy, table: Path, prompt: str) -> list[torch.Tensor]:
@@ -36,10 +36,10 @@ def token_losses(study: TinyStudy, table: Path, prompt: str) -> list[torch.Tenso
     cache = ImageCache(study.index)
     start = [tokenizer.cls_token_id, *tokenizer.encode(prompt, add_special_tokens=False)]
     losses = []
-    for dicom, report in pl.read_parquet(table).select("dicom_id", "report").iter_rows():
+    for name, report in pl.read_parquet(table).select("example_id", "report").iter_rows():
         text = tokenizer.encode(report, add_special_tokens=False)
         ids = torch.tensor([[*start, *text, tokenizer.sep_token_id]])
-        grey = torch.from_numpy(cache.pixels(cache.position([dicom]))).float() / 255
+        grey = torch.from_numpy(cache.pixels(cache.position([name]))).float() / 255
         with torch.no_grad():
             logits = model(input_ids=ids, pixel_values=((grey - mean) / std)[None]).logits
         own = logits[0, -ids.shape[1] :].log_softmax(-1)[len(start) - 1 : -1]
@@ -51,12 +51,12 @@ def test_losses_are_means_over_supervised_tokens(tiny_study: TinyStudy, tmp_path
     job = at_rest(tiny_study.job(tmp_path / "chunk-0", "fft", epochs=1, epochs_per_chunk=1))
     row = history(job)[0]
     for split in ("train", "val"):
-        losses = token_losses(tiny_study, job[split], job["settings"]["prompt"])
+        losses = token_losses(tiny_study, tiny_study.split(split), job["given"].task["prompt"])
         expected = torch.cat(losses)
         assert row[f"{split}_loss"] == pytest.approx(expected.mean().item(), rel=1e-4)
         # Not the mean over reports, of which some are longer.
         assert len({len(report) for report in losses}) > 1
-    assert row["tokens"] == sum(map(len, token_losses(tiny_study, job["train"], "")))
+    assert row["tokens"] == sum(map(len, token_losses(tiny_study, job["given"].train, "")))
 
 
 def one_example(study: TinyStudy, folder: Path) -> Path:
@@ -78,8 +78,8 @@ def test_every_step_draws_its_own_noise_and_every_seed_its_own(
     train = one_example(tiny_study, tmp_path)
 
     def noise(name: str, seed: int, **changes: Any) -> list[float]:
-        job = tiny_study.job(tmp_path / name, arm, shift_augmentation=shift)
-        rows = history(at_rest(job, **changes) | {"train": train, "seed": seed})
+        job = tiny_study.job(tmp_path / name, arm, task={"shift_augmentation": shift})
+        rows = history(changed(at_rest(job, **changes), train=train, seed=seed))
         assert [row["steps"] for row in rows] == [1, 1, 1, 1]
         return [row[seen_in] for row in rows]
 
@@ -92,7 +92,7 @@ def test_every_step_draws_its_own_noise_and_every_seed_its_own(
 def test_without_noise_every_step_is_the_same(tiny_study: TinyStudy, tmp_path: Path) -> None:
     """The control of the test above: at rest nothing but noise tells steps apart."""
     job = at_rest(tiny_study.job(tmp_path / "still", "fft"))
-    rows = history(job | {"train": one_example(tiny_study, tmp_path)})
+    rows = history(changed(job, train=one_example(tiny_study, tmp_path)))
     assert len({(row["train_loss"], row["grad_norm"]) for row in rows}) == 1
 
 

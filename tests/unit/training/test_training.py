@@ -14,17 +14,18 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from tiny_study import TinyStudy
+from tiny_study import TinyStudy, changed
 from transformers import AutoTokenizer, GitForCausalLM
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.errors import InputError
-from peft_ablation.methods.adapters import count_parameters
+from peft_ablation.methods.parameters import count_parameters
 from peft_ablation.training.checkpoint import damage
 from peft_ablation.training.chunk import mixed_precision, train_chunk
 from peft_ablation.training.history_table import MEASURED
-from peft_ablation.training.run import Run, Stopped
+from peft_ablation.training.run import Stopped
 from peft_ablation.training.selection import select_checkpoint
+from peft_ablation.training.steps import Steps
 
 ARMS = ("fft", "lora_vision", "lora_text")
 
@@ -58,22 +59,22 @@ def straight(tiny_study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, Callable[[], None]], None]]:
     """Do something once, right after the n-th optimizer step of this process."""
-    original = Run._step
+    original = Steps.take
 
     def install(step: int, action: Callable[[], None]) -> None:
         done = [0]
 
-        def counted(self: Run, *arguments: Any) -> Any:
+        def counted(self: Steps, *arguments: Any) -> Any:
             result = original(self, *arguments)
             done[0] += 1
             if done[0] == step:
                 action()
             return result
 
-        monkeypatch.setattr(Run, "_step", counted)
+        monkeypatch.setattr(Steps, "take", counted)
 
     yield install
-    monkeypatch.setattr(Run, "_step", original)
+    monkeypatch.setattr(Steps, "take", original)
 
 
 def terminate() -> None:
@@ -201,8 +202,7 @@ def test_another_config_is_refused_by_name(
     tiny_study: TinyStudy, tmp_path: Path, at_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     job, kept = interrupted(tiny_study, tmp_path, at_step)
-    other = job | {"arm": job["arm"] | {"learning_rate": 1e-2}}
-    train_chunk(**other)
+    train_chunk(**changed(job, arm={"learning_rate": 1e-2}))
     assert f"{kept[-1]} refused" in caplog.text
     assert "arm.learning_rate (found 0.005, expected 0.01)" in caplog.text
     assert kept[-1].is_dir()  # and still there for the config it belongs to
@@ -212,13 +212,13 @@ def test_a_previous_chunk_of_another_run_is_refused(tiny_study: TinyStudy, tmp_p
     first = tiny_study.job(tmp_path / "chunk-0", epochs_per_chunk=2)
     train_chunk(**first)
     second = first | {
-        "chunk": 1, "previous": tmp_path / "chunk-0", "output": tmp_path / "chunk-1", "seed": 1,
+        "chunk": 1, "previous": tmp_path / "chunk-0", "output": tmp_path / "chunk-1",
     }  # fmt: skip
     with pytest.raises(InputError, match=r"belongs to another run: seed \(found 0, expected 1\)"):
-        train_chunk(**second)
+        train_chunk(**changed(second, seed=1))
     flip_a_bit(tmp_path / "chunk-0" / "optimizer.pt")
     with pytest.raises(InputError, match="does not match its checksum"):
-        train_chunk(**second | {"seed": 0})
+        train_chunk(**second)
 
 
 def test_checkpoint_intervals_do_not_change_the_result(
@@ -271,8 +271,7 @@ def test_an_exploding_loss_names_step_examples_and_checkpoint(
     job = tiny_study.job(tmp_path / "chunk-0", "fft", checkpoint_every_steps=2, max_loss=1e-6)
     with pytest.raises(InputError, match=r"epoch 1 step 1, allowed up to 1e-06; examples \w+-"):
         train_chunk(**job)
-    job["arm"] = job["arm"] | {"learning_rate": 1e30}
-    job["settings"] = job["settings"] | {"max_loss": 1e9, "warmup": 0.9}
+    job = changed(job, arm={"learning_rate": 1e30}, settings={"max_loss": 1e9, "warmup": 0.9})
     with pytest.raises(InputError, match=r"loss nan .*last good checkpoint: \S*step-0000000"):
         train_chunk(**job)
 
@@ -329,10 +328,10 @@ def test_read_only_results_are_one_line_and_keep_the_last_checkpoint(
     assert outcome(tmp_path / "chunk-0") == straight["lora_text"]
 
 
-def test_cached_vision_features_change_the_loss_little(
+def test_cached_frozen_features_change_the_loss_little(
     tiny_study: TinyStudy, straight: dict[str, Any], features: Path, tmp_path: Path
 ) -> None:
-    train_chunk(**tiny_study.job(tmp_path / "chunk-0") | {"features": features})
+    train_chunk(**tiny_study.job(tmp_path / "chunk-0", features=features))
     cached = outcome(tmp_path / "chunk-0")["history"]
     for a, b in zip(straight["lora_text"]["history"], cached, strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], abs=2e-3)
@@ -351,7 +350,7 @@ def test_two_processes_give_the_losses_of_one(tiny_study: TinyStudy, tmp_path: P
 
 
 def without_dropout(job: dict[str, Any]) -> dict[str, Any]:
-    return job | {"arm": job["arm"] | {"dropout": 0.0}}
+    return changed(job, arm={"dropout": 0.0})
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -362,8 +361,8 @@ def test_the_selected_model_loads_plainly(arm: str, tiny_study: TinyStudy, tmp_p
     train_chunk(**job)
     model, history, cost = (tmp_path / name for name in ("model", "history.csv", "cost.json"))
     select_checkpoint(
-        job["output"], base=tiny_study.base, arm_name=arm, arm=job["arm"], seed=0, study="tiny",
-        model=model, history=history, cost=cost,
+        job["output"], base=tiny_study.base, arm_name=arm, arm=job["given"].arm, seed=0,
+        study="tiny", model=model, history=history, cost=cost,
     )  # fmt: skip
     told = json.loads(cost.read_text())
     rows = read_json(job["output"] / "state.json")["history"]
@@ -397,5 +396,6 @@ def test_tensorboard_gets_every_epoch_at_the_switch(tiny_study: TinyStudy, tmp_p
 
 def test_too_long_texts_are_counted(tiny_study: TinyStudy, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"max_tokens: is 20, but \d+ of \d+ texts in .* longest"):
-        train_chunk(**tiny_study.job(tmp_path / "chunk-0", max_tokens=20))
-    train_chunk(**tiny_study.job(tmp_path / "chunk-0", max_tokens=20, too_long="cut"))
+        train_chunk(**tiny_study.job(tmp_path / "chunk-0", task={"max_tokens": 20}))
+    cut = {"max_tokens": 20, "too_long": "cut"}
+    train_chunk(**tiny_study.job(tmp_path / "chunk-0", task=cut))

@@ -11,10 +11,10 @@ import polars as pl
 
 from peft_ablation.artifacts import write_json
 from peft_ablation.data.google_access import cloud_settings
-from peft_ablation.data.images import image_path
 from peft_ablation.data.storage import BadObject, explain_failure, open_filesystem
 from peft_ablation.errors import InputError
 from peft_ablation.sources.mimic.labels import LABELS
+from peft_ablation.sources.mimic.layout import image_path
 
 GB = 1e9
 # As the store's listing gives at most.

@@ -7,7 +7,7 @@ can write it can also read, except where it is told to say nothing.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -20,8 +20,10 @@ import polars as pl
 import yaml
 
 from peft_ablation.artifacts import write_json, write_table
+from peft_ablation.data.examples import checked_examples
 from peft_ablation.errors import InputError
 from peft_ablation.sources.mimic.labels import LABELS, Mention, display_name
+from peft_ablation.sources.mimic.layout import image_path
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +202,10 @@ def write_reports(
     output: str | Path,
     account: str | Path,
 ) -> None:
-    """Write the rows of `table` that have a report, with it, and an account of the others.
+    """Write the examples table: rows of `table` that have a report, and an account of the others.
+
+    The group of an image is its subject. `balance` holds the labels that are present, `mentioned`
+    those that are present or suspected: what the published split of images balanced.
 
     The account tells `rows_in`, `rows_out`, `dropped` by reason (`unmentioned`: no label has a
     value; `unsaid`: the template says nothing of the values there are), how many rows got the
@@ -222,7 +227,7 @@ def write_reports(
         raise InputError(f"{table}: none of {sampled.height} rows mentions a label; no reports")
     nothing_said = dropped.select(silent.sum()).item() if dropped.height else 0
     words = kept["report"].unique().str.split(" ").list.len()
-    write_table(kept, output)
+    write_table(checked_examples(_as_examples(kept), str(table)), output)
     write_json(
         account,
         {
@@ -236,3 +241,24 @@ def write_reports(
         },
     )
     log.info("wrote %d reports of %d rows", kept.height, sampled.height)
+
+
+def _as_examples(rows: pl.DataFrame) -> pl.DataFrame:
+    ids = (rows["subject_id"], rows["study_id"], rows["dicom_id"])
+    return rows.with_columns(
+        rows["dicom_id"].alias("example_id"),
+        rows["subject_id"].cast(pl.String).alias("group"),
+        pl.Series("image", [image_path(*row) for row in zip(*ids, strict=True)]),
+        _labels_with(rows, (Mention.PRESENT,)).alias("balance"),
+        _labels_with(rows, (Mention.PRESENT, Mention.SUSPECTED)).alias("mentioned"),
+    )
+
+
+def _labels_with(rows: pl.DataFrame, values: Sequence[int]) -> pl.Series:
+    """Return for each row the list of labels that have one of the values."""
+    chosen = [rows[label].is_in(list(values)).fill_null(False).to_numpy() for label in LABELS]
+    lists = [
+        [label for label, has in zip(LABELS, row, strict=True) if has]
+        for row in zip(*chosen, strict=True)
+    ]
+    return pl.Series(lists, dtype=pl.List(pl.Enum(LABELS)))

@@ -14,7 +14,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from peft_ablation.data.images import ImageCache
-from peft_ablation.errors import InputError
+from peft_ablation.figures.for_task import FigureInputs
 from peft_ablation.figures.style import FAINT, INK, WRONG, house_style, write_figure
 from peft_ablation.sources.mimic.reports import normalise
 
@@ -43,36 +43,23 @@ Block = list[tuple[str, list[Line]]]
 """The named paragraphs of one example."""
 
 
-def plot_examples(
-    predictions: Sequence[str | Path],
-    *,
-    index: str | Path,
-    arms: Sequence[str],
-    public: bool,
-    seed: int,
-    outputs: Sequence[str | Path],
-) -> None:
+def plot_examples(given: FigureInputs, outputs: Sequence[str | Path]) -> None:
     """Draw up to four test images, as many as fit a page, with what is and was written of them.
 
-    `predictions` are in the order of `arms`. The images are drawn with `seed`, from subjects of
-    their own where there are enough. Raises `InputError` unless the data are `public`.
+    The images are drawn by the seed, from groups of their own where there are enough.
     """
-    if not public:
-        raise InputError(
-            "figure examples: data.public is false, and this figure shows images and texts; "
-            "set data.public: true only for data that may be shown to anyone"
-        )
-    tables = {arm: pl.read_parquet(path) for arm, path in zip(arms, predictions, strict=True)}
+    arms = list(given.predictions)
+    tables = {arm: pl.read_parquet(path) for arm, path in given.predictions.items()}
     first = tables[arms[0]]
-    cache = ImageCache(index)
-    positions = cache.position(first["dicom_id"].to_list())
-    rows = _draw_rows(first["subject_id"].to_numpy(), positions >= 0, seed)
+    cache = ImageCache(given.assets["images"])
+    positions = cache.position(first["example_id"].to_list())
+    rows = _draw_rows(first["group"].to_numpy(), positions >= 0, given.seed)
     blocks = [_flowed(tables, arms, row) for row in rows]
     fitting = max(1, int((np.cumsum([_height(block) for block in blocks]) <= PAGE).sum()))
     rows, blocks = rows[:fitting], blocks[:fitting]
     shown = pl.DataFrame(
         {
-            "dicom_id": first["dicom_id"][row],
+            "example_id": first["example_id"][row],
             "arm": arm,
             "reference": first["reference"][row],
             "hypothesis": tables[arm]["hypothesis"][row],

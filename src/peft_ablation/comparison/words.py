@@ -1,0 +1,97 @@
+"""What tables, figures and pages say of a task: its metrics, baselines and nouns, as data.
+
+`compare_arms` writes it beside the comparison, so that figures need no task.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from peft_ablation.artifacts import read_json
+from peft_ablation.errors import InputError, near_miss
+from peft_ablation.tasks import Claim, Extra, Task
+
+
+@dataclass(frozen=True)
+class Words:
+    """A task's own words."""
+
+    example: str
+    """What a test row is called, in the singular."""
+    group: str
+    """What is resampled together, in the singular."""
+    headline: str
+    """Metric that figures over cost, rank or rate show."""
+    metrics: Mapping[str, Mapping[str, Any]]
+    """`Metric.words` by name, the headline first among the compared ones."""
+    shown: tuple[str, ...]
+    """Metrics of the quality figure."""
+    baselines: Mapping[str, str]
+    """Title by name."""
+    claims: tuple[Claim, ...]
+    extras: tuple[Extra, ...]
+
+    @classmethod
+    def of(cls, task: Task, group: str, shown: Sequence[str] | None = None) -> "Words":
+        """Read the words of a task; raises `InputError` where `shown` names no metric of it."""
+        metrics = sorted(task.metrics, key=lambda metric: metric.name != task.headline)
+        compared = [metric.name for metric in metrics if metric.compared]
+        for name in shown or ():
+            if name not in compared:
+                raise InputError(
+                    f"score.metrics: found {name!r}, allowed with this task: "
+                    f"{', '.join(compared)}{near_miss(name, compared)}"
+                )
+        return cls(
+            example=task.example,
+            group=group,
+            headline=task.headline,
+            metrics={metric.name: metric.words() for metric in metrics},
+            shown=tuple(shown or compared),
+            baselines={name: line.title for name, line in task.baselines().items()},
+            claims=tuple(task.claims),
+            extras=tuple(task.extras),
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Words":
+        """Read what `compare_arms` wrote."""
+        found = read_json(path)
+        return cls(
+            **{
+                **found,
+                "metrics": {metric["name"]: metric for metric in found["metrics"]},
+                "baselines": {line["name"]: line["title"] for line in found["baselines"]},
+                "shown": tuple(found["shown"]),
+                "claims": tuple(Claim(**claim) for claim in found["claims"]),
+                "extras": tuple(Extra(**extra) for extra in found["extras"]),
+            }
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; what has an order is a list, as JSON files have sorted keys."""
+        return {
+            **asdict(self),
+            "metrics": list(self.metrics.values()),
+            "baselines": [{"name": name, "title": title} for name, title in self.baselines.items()],
+        }
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of the compared metrics, the headline first."""
+        return [name for name, said in self.metrics.items() if said["compared"]]
+
+    def title(self, metric: str) -> str:
+        """Return the metric as a heading says it."""
+        return str(self.metrics[metric]["title"])
+
+    def axis(self, metric: str) -> str:
+        """Return the metric as an axis says it, with its range or unit."""
+        title = self.title(metric)
+        return f"{title[:1].upper()}{title[1:]} ({self.metrics[metric]['unit']})"
+
+    @staticmethod
+    def claim(claim: Claim) -> str:
+        """Return the column of a claim's verdict."""
+        return f"beats_{claim.baseline}_{claim.metric}"

@@ -1,0 +1,164 @@
+"""Captioning: an image, a prompt, a text to write. The model is GIT."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from peft_ablation.tasks import Baseline, Claim, Extra, Figure, Task, TaskSettings
+
+if TYPE_CHECKING:
+    import polars as pl
+    import torch
+    from torch import Tensor, nn
+
+    from peft_ablation.metrics.metric import Metric
+    from peft_ablation.tasks.captioning.examples import CaptionExamples
+    from peft_ablation.tasks.captioning.git import CaptionPredictor, VisionTower
+
+
+class Settings(TaskSettings):
+    """What is asked of the model, and how it writes."""
+
+    prompt: str = "list pathological findings for this chest x-ray:"
+    """Text given before the report; never supervised."""
+    max_tokens: int = Field(96, ge=4)
+    """Longest text, `[CLS] prompt report [SEP]`, in tokens."""
+    too_long: Literal["fail", "cut"] = "fail"
+    """A text of more than `max_tokens`: stop and say how many, or cut the report."""
+    shift_augmentation: int = Field(0, ge=0)
+    """Random translation of training images by up to so many pixels; 0 switches it off."""
+    max_new_tokens: int = Field(96, ge=1)
+    """Longest generated text, in tokens."""
+    num_beams: int = Field(1, ge=1)
+    """1: greedy; more: beam search."""
+    findings: Literal["corrected", "plain", "as_published"] | None = None
+    """Template set by which CheXpert findings are read from texts; default: the one that wrote
+    them (MIMIC-CXR-JPG and phantom), else null."""
+
+
+class Captioning(Task):
+    """Reports for images."""
+
+    Settings = Settings
+    columns = ("image", "report")
+    truth = ("reference", "tokens")
+    images = True
+    architectures: ClassVar[Mapping[str, str]] = {"git": "GitForCausalLM"}
+    not_training = ("max_new_tokens", "num_beams", "findings")
+    tokenizer = True
+    own_forward = True
+    frozen_part = ("git.image_encoder.", "git.visual_projection.")
+    example = "report"
+    extras = (
+        Extra("distinct_texts", "distinct texts"),
+        Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),
+    )
+    figures: ClassVar[Mapping[str, Figure]] = {
+        "examples": Figure(
+            "Images and reports",
+            "../report/examples.rst",
+            "peft_ablation.tasks.captioning.example_figure:plot_examples",
+            public_only=True,
+        )
+    }
+
+    def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
+        """Bind to the settings and the training split."""
+        super().__init__(settings, train)
+        self.headline = "findings_f1" if settings["findings"] else "bleu"
+        self.claims = (Claim("bleu", "constant_report"),)
+        if settings["findings"]:
+            self.claims += (
+                Claim("findings_f1", "constant_report"),
+                Claim("findings_f1", "label_prior"),
+            )
+
+    @classmethod
+    def changes_inputs(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether images are shifted at random."""
+        return bool(settings["shift_augmentation"])
+
+    @classmethod
+    def reads_features(cls, settings: Mapping[str, Any]) -> bool:
+        """The library's beam search takes pixels only."""
+        return bool(settings["num_beams"] == 1)
+
+    @property
+    def metrics(self) -> "tuple[Metric, ...]":
+        """BLEU and the token loss, and the findings where a template reads them."""
+        from peft_ablation.metrics.findings import findings_metrics
+        from peft_ablation.metrics.texts import bleu_metrics, token_loss
+
+        template = self.settings["findings"]
+        found = findings_metrics(template) if template else ()
+        return (*bleu_metrics([["."]], normalised=True), *found, token_loss())
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Return the commonest report, and the commonest findings."""
+        from peft_ablation.tasks.captioning.baselines import constant_reports
+
+        return constant_reports(self.train, self.settings["findings"])
+
+    def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
+        """Return how the texts vary, and the findings by label."""
+        from peft_ablation.metrics.findings import findings_details
+        from peft_ablation.metrics.texts import variety
+        from peft_ablation.sources.mimic.reports import normalise
+
+        told = variety([normalise(text) for text in predictions["hypothesis"]])
+        if self.settings["findings"]:
+            told |= findings_details(predictions, self.settings["findings"])
+        return told
+
+    def load_model(self, folder: str | Path) -> Any:
+        """Return the GIT of a local folder."""
+        from peft_ablation.tasks.captioning.git import load_model
+
+        return load_model(folder)
+
+    def examples(
+        self, table: str | Path, assets: Mapping[str, str | Path], base: str | Path
+    ) -> "CaptionExamples":
+        """Return the tokenised reports of a split."""
+        from peft_ablation.data.image_source import ImageSource
+        from peft_ablation.tasks.captioning.examples import examples, load_tokenizer
+
+        images = ImageSource(assets["images"], assets.get("features"))
+        return examples(table, images, load_tokenizer(base), self.settings)
+
+    def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
+        """Return the summed token loss."""
+        from peft_ablation.bases.git import SupervisedLoss
+        from peft_ablation.bases.pixels import Normalize
+
+        return SupervisedLoss(model, Normalize.of(base))
+
+    def augment(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """Shift the images of a micro-batch, all alike."""
+        from peft_ablation.tasks.captioning.git import shifted
+
+        return {**batch, "image": shifted(batch["image"], self.settings["shift_augmentation"])}
+
+    def shuffled(self, examples: Any, seed: int) -> "CaptionExamples":
+        """Return the reports beside one another's images."""
+        changed: CaptionExamples = examples.shuffled(seed)
+        return changed
+
+    def predictor(
+        self, model: "nn.Module", base: str | Path, device: "torch.device"
+    ) -> "CaptionPredictor":
+        """Return what writes reports."""
+        from peft_ablation.tasks.captioning.git import CaptionPredictor
+
+        return CaptionPredictor(model, base, device, self.settings)
+
+    def frozen_features(self, base: str | Path, device: "torch.device") -> "VisionTower":
+        """Return the vision tower."""
+        from peft_ablation.tasks.captioning.git import VisionTower
+
+        return VisionTower(base, device)
+
+
+TASK = Captioning

@@ -1,0 +1,139 @@
+"""Captioning with GIT: its model, loss, generation and frozen vision tower."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from peft_ablation.bases.cpu_kernels import pack
+from peft_ablation.bases.git import (
+    Generated,
+    encode_image,
+    generate_greedy,
+    git_of,
+    image_stream,
+    image_tokens,
+    lightened,
+    text_losses,
+)
+from peft_ablation.bases.pixels import Normalize
+from peft_ablation.data.examples import Indices
+from peft_ablation.tasks.captioning.examples import CaptionExamples, load_tokenizer
+
+
+def load_model(folder: str | Path) -> Any:
+    """Return the `GitForCausalLM` of a local folder, in float32, on the CPU."""
+    from transformers import GitForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # a line a job, of no news
+    model = GitForCausalLM.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+    return lightened(model)
+
+
+def shifted(image: Tensor, most: int) -> Tensor:
+    """Translate pixels (B, H, W) at random by up to `most`, the border repeated; one shift a call.
+
+    Cached features stay as they are.
+    """
+    if not most or image.dtype != torch.uint8:
+        return image
+    down, right = (int(v) for v in torch.randint(-most, most + 1, (2,)))
+    padded = torch.nn.functional.pad(image[:, None].float(), (most,) * 4, mode="replicate")
+    side = image.shape[-1]
+    top, left = most + down, most + right
+    return padded[:, 0, top : top + side, left : left + side].to(torch.uint8)
+
+
+class CaptionPredictor:
+    """Writes a text for each image and tells how likely the reference is."""
+
+    def __init__(
+        self, model: Any, base: str | Path, device: torch.device, settings: Mapping[str, Any]
+    ) -> None:
+        """Take a trained model, its weights packed for prediction, and the task's settings."""
+        self.model, self.device, self.settings = model.to(device).eval(), device, settings
+        pack(self.model)
+        self.normalize = Normalize.of(base).to(device)
+        self.tokenizer = load_tokenizer(base)
+
+    def truth(self, examples: CaptionExamples) -> Mapping[str, Any]:
+        """Return the references and their supervised tokens."""
+        tokens = examples.lengths - len(examples.prompt)
+        return {"reference": examples.texts, "tokens": pl.Series(tokens, dtype=pl.Int32)}
+
+    def __call__(self, examples: CaptionExamples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+        """Return `hypothesis`, and `nll`: that of the reference, in nats (float64)."""
+        batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
+        stream = list(
+            image_stream(self.model, image_tokens(self.model, self.normalize, batch["image"]))
+        )
+        losses = text_losses(self.model, stream, batch["input_ids"], batch["labels"])
+        end, most = self.tokenizer.sep_token_id, self.settings["max_new_tokens"]
+        if self.settings["num_beams"] == 1:
+            prompts = [examples.prompt] * len(indices)
+            written = generate_greedy(
+                self.model, stream, prompts, end_token=end, max_new_tokens=most
+            )
+        else:
+            written = _beam_search(
+                self.model, self.normalize, batch["image"], examples.prompt, end, most,
+                self.settings["num_beams"],
+            )  # fmt: skip
+        decode = self.tokenizer.decode
+        return {
+            "hypothesis": [decode(t.tokens, skip_special_tokens=True).strip() for t in written],
+            "nll": losses.cpu().tolist(),
+        }
+
+
+class VisionTower:
+    """The vision tower and its projection, for arms that leave them alone."""
+
+    dtype = np.float16
+
+    def __init__(self, base: str | Path, device: torch.device) -> None:
+        """Load the base for prediction on `device`."""
+        self.device = device
+        self.model = load_model(base).to(device).eval()
+        self.normalize = Normalize.of(base).to(device)
+        pack(self.model)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Return the projected image tokens (N, tokens, D) of grey pixels (N, H, W)."""
+        return encode_image(self.model, self.normalize(torch.from_numpy(pixels).to(self.device)))
+
+
+def _beam_search(
+    model: Any,
+    normalize: Normalize,
+    pixels: Tensor,
+    prompt: Sequence[int],
+    end_token: int,
+    max_new_tokens: int,
+    num_beams: int,
+) -> list[Generated]:
+    """Beam search through transformers, which needs pixels rather than cached features."""
+    ids = torch.tensor([list(prompt)] * len(pixels), device=pixels.device)
+    found = git_of(model).generate(
+        pixel_values=normalize(pixels),
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        num_beams=num_beams,
+        do_sample=False,
+        eos_token_id=end_token,
+        pad_token_id=0,
+    )
+    texts = []
+    for row in found[:, len(prompt) :].tolist():
+        done = end_token in row
+        texts.append(Generated(row[: row.index(end_token)] if done else row, done))
+    return texts

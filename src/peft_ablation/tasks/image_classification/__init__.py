@@ -1,0 +1,230 @@
+"""Image classification: an image, one of K classes. Any image classifier of transformers."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from peft_ablation.config.section import Section
+from peft_ablation.errors import InputError, near_miss
+from peft_ablation.tasks import Baseline, Claim, Figure, Task, TaskSettings
+
+if TYPE_CHECKING:
+    import polars as pl
+    import torch
+    from torch import Tensor, nn
+
+    from peft_ablation.metrics.metric import Metric
+    from peft_ablation.tasks.image_classification.examples import ImageExamples
+    from peft_ablation.tasks.image_classification.model import ClassPredictor, PooledFeatures
+
+
+class Augment(Section):
+    """How training images are changed at random, each by a draw of its own."""
+
+    flip: bool = False
+    """Mirror every second image, left to right."""
+    shift: int = Field(0, ge=0)
+    """Move by up to so many pixels in each direction; the border is repeated."""
+    crop: int | None = Field(None, ge=1)
+    """Pad with so many black pixels and cut out the size again: a shift that brings in black."""
+
+    @model_validator(mode="after")
+    def _moves_once(self) -> Self:
+        if self.shift and self.crop:
+            raise ValueError("shift and crop both move the image: set one of them")
+        return self
+
+
+class Settings(TaskSettings):
+    """Which classes there are, and what happens to training images."""
+
+    classes: tuple[str, ...] | None = Field(None, min_length=2)
+    """Labels in the order of the model's outputs; null: those of the training split, sorted."""
+    augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: a class is named twice")
+        return self
+
+
+class ImageClassification(Task):
+    """The class of an image."""
+
+    Settings = Settings
+    columns = ("image", "label")
+    truth = ("label",)
+    images = True
+    architectures: ClassVar[Mapping[str, str]] = {
+        "beit": "BeitForImageClassification",
+        "bit": "BitForImageClassification",
+        "clip": "CLIPForImageClassification",
+        "convnext": "ConvNextForImageClassification",
+        "convnextv2": "ConvNextV2ForImageClassification",
+        "cvt": "CvtForImageClassification",
+        "data2vec-vision": "Data2VecVisionForImageClassification",
+        "deit": "DeiTForImageClassification",
+        "dinov2": "Dinov2ForImageClassification",
+        "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
+        "donut-swin": "DonutSwinForImageClassification",
+        "efficientnet": "EfficientNetForImageClassification",
+        "focalnet": "FocalNetForImageClassification",
+        "hiera": "HieraForImageClassification",
+        "ijepa": "IJepaForImageClassification",
+        "metaclip_2": "MetaClip2ForImageClassification",
+        "mobilenet_v1": "MobileNetV1ForImageClassification",
+        "mobilenet_v2": "MobileNetV2ForImageClassification",
+        "mobilevit": "MobileViTForImageClassification",
+        "mobilevitv2": "MobileViTV2ForImageClassification",
+        "poolformer": "PoolFormerForImageClassification",
+        "pvt": "PvtForImageClassification",
+        "pvt_v2": "PvtV2ForImageClassification",
+        "regnet": "RegNetForImageClassification",
+        "resnet": "ResNetForImageClassification",
+        "segformer": "SegformerForImageClassification",
+        "siglip": "SiglipForImageClassification",
+        "swin": "SwinForImageClassification",
+        "swinv2": "Swinv2ForImageClassification",
+        "vit": "ViTForImageClassification",
+        "vit_msn": "ViTMSNForImageClassification",
+    }
+    """Those whose head is `classifier`, one linear layer of the pooled features; transformers has
+    a few with other heads (LeViT, Perceiver, SwiftFormer), and some that need further libraries."""
+    frozen_part = ("*",)
+    heads = ("classifier",)
+    example = "image"
+    headline = "accuracy"
+    claims = (Claim("accuracy", "majority"),)
+    floor = "majority"
+    figures: ClassVar[Mapping[str, Figure]] = {
+        "confusion": Figure(
+            "Confusion of classes",
+            "../report/confusion.rst",
+            "peft_ablation.tasks.image_classification.confusion_figure:plot_confusion",
+        ),
+        "pictures": Figure(
+            "Images and classes",
+            "../report/pictures.rst",
+            "peft_ablation.tasks.image_classification.pictures_figure:plot_pictures",
+            public_only=True,
+        ),
+        "attention": Figure(
+            "Attention to images",
+            "../report/attention.rst",
+            "peft_ablation.tasks.image_classification.attention_figure:plot_attention",
+            public_only=True,
+            needs_model=True,
+        ),
+    }
+
+    @classmethod
+    def changes_inputs(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether training images are changed at random."""
+        return any(settings["augment"].values())
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in the order of the model's outputs.
+
+        Raises `InputError` where `task.classes` are not those of the training split.
+        """
+        labels = self.train["label"]
+        if labels.null_count():
+            raise InputError(
+                f"data: {labels.null_count()} of {len(labels)} training images have no label; give "
+                "each a class, or leave these rows out"
+            )
+        found = sorted(set(labels.to_list()))
+        wanted = tuple(self.settings["classes"] or found)
+        odd = sorted(set(found) - set(wanted))
+        if odd:
+            raise InputError(
+                f"task.classes: the training split has the class {odd[0]!r}, which is not listed"
+                f"{near_miss(odd[0], wanted)}; list it, or leave it out with data.classes"
+            )
+        absent = [name for name in wanted if name not in found]
+        if absent:
+            raise InputError(
+                f"task.classes: no training image is of the class {absent[0]!r}, found "
+                f"{', '.join(found)}{near_miss(absent[0], found)}"
+            )
+        if len(wanted) < 2:
+            raise InputError(
+                f"task: all training images are of the class {found[0]!r}, expected two classes or "
+                "more"
+            )
+        return wanted
+
+    @property
+    def metrics(self) -> "tuple[Metric, ...]":
+        """Accuracy, macro F1, loss and calibration."""
+        from peft_ablation.metrics.classes import class_metrics
+
+        return class_metrics(self.classes)
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Return the commonest class of the training split; of equal ones, the first by name."""
+        counts = dict(self.train["label"].value_counts().iter_rows())
+        commonest = min(counts, key=lambda name: (-counts[name], name))
+        account = {"class": commonest, "training_share": counts[commonest] / self.train.height}
+        return {"majority": Baseline("commonest class, always", {"predicted": commonest}, account)}
+
+    def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
+        """Return scores by class and the confusion matrix."""
+        from peft_ablation.metrics.classes import class_details
+
+        return class_details(predictions, self.classes)
+
+    def load_model(self, folder: str | Path) -> Any:
+        """Return the classifier of a local folder; a head for other classes is made anew."""
+        from peft_ablation.tasks.image_classification.model import load_model
+
+        return load_model(folder, self.classes)
+
+    def examples(
+        self, table: str | Path, assets: Mapping[str, str | Path], base: str | Path
+    ) -> "ImageExamples":
+        """Return the labelled images of a split."""
+        from peft_ablation.data.image_source import ImageSource
+        from peft_ablation.tasks.image_classification.examples import examples
+
+        images = ImageSource(assets["images"], assets.get("features"))
+        return examples(table, images, self.classes, base)
+
+    def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
+        """Return the summed cross entropy."""
+        from peft_ablation.tasks.image_classification.model import SummedLoss
+
+        return SummedLoss(model, base)
+
+    def augment(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """Change each image of a micro-batch by its own draw; cached features stay."""
+        from peft_ablation.tasks.image_classification.augment import augmented
+
+        return {**batch, "image": augmented(batch["image"], **self.settings["augment"])}
+
+    def shuffled(self, examples: Any, seed: int) -> "ImageExamples":
+        """Return the labels beside one another's images."""
+        changed: ImageExamples = examples.shuffled(seed)
+        return changed
+
+    def predictor(
+        self, model: "nn.Module", base: str | Path, device: "torch.device"
+    ) -> "ClassPredictor":
+        """Return what tells the class of images."""
+        from peft_ablation.tasks.image_classification.model import ClassPredictor
+
+        return ClassPredictor(model, base, device, self.classes)
+
+    def frozen_features(self, base: str | Path, device: "torch.device") -> "PooledFeatures":
+        """Return all of a base but its head."""
+        from peft_ablation.tasks.image_classification.model import PooledFeatures
+
+        return PooledFeatures(base, device)
+
+
+TASK = ImageClassification

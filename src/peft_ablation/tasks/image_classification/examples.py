@@ -1,0 +1,108 @@
+"""Labelled images of a split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from peft_ablation.artifacts import read_json
+from peft_ablation.data.examples import Indices, read_columns
+from peft_ablation.data.image_source import ImageSource, shuffled_positions
+from peft_ablation.data.images import ImageCache
+from peft_ablation.errors import InputError, near_miss
+
+ONE_SIZE: Final = frozenset(
+    ("clip", "deit", "hiera", "ijepa", "metaclip_2", "pvt", "siglip", "vit", "vit_msn")
+)
+"""`model_type` of bases whose positions fit one image size; the others take any."""
+
+
+@dataclass(frozen=True)
+class ImageExamples:
+    """Labels of one split with the places of their images."""
+
+    ids: list[str]
+    """`example_id` of each example."""
+    labels: list[str]
+    """Name of each example's class."""
+    targets: Indices
+    """The same as the place of the class."""
+    positions: Indices
+    """Place of each example's image in the cache."""
+    images: ImageSource
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> Indices:
+        """Return 1 for each example: all images are of one size."""
+        return np.ones(len(self.ids), dtype=np.int64)
+
+    def weight(self, indices: Indices) -> int:
+        """Return the number of these examples."""
+        return len(indices)
+
+    def shuffled(self, seed: int) -> "ImageExamples":
+        """Return the same labels beside one another's images."""
+        return replace(self, positions=shuffled_positions(self.positions, seed))
+
+    def batch(self, indices: Indices) -> dict[str, Tensor]:
+        """Return `image`, pixels or features as `ImageSource` has them, and `label` (B,) int64."""
+        return {
+            "image": self.images[self.positions[indices]],
+            "label": torch.from_numpy(self.targets[indices]),
+        }
+
+
+def examples(
+    table: str | Path, images: ImageSource, classes: Sequence[str], base: str | Path
+) -> ImageExamples:
+    """Read the `label` column of a split; rows whose image was dropped are left out.
+
+    Raises `InputError` for a label that is none of `classes`, and for images that `base` does not
+    take.
+    """
+    check_images(images.cache, base)
+    rows = read_columns(table, ("example_id", "label"))
+    positions = images.cache.position(rows["example_id"].to_list())
+    rows = rows.filter(pl.Series(positions >= 0))
+    if rows.is_empty():
+        raise InputError(f"{table}: no row has a usable image; see images/account.json")
+    places = {name: place for place, name in enumerate(classes)}
+    for example, label in rows.iter_rows():
+        if label not in places:
+            raise InputError(
+                f"{table}: example {example!r} is of class {label!r}, which the training split has "
+                f"not: {', '.join(classes)}{near_miss(str(label), classes)}"
+            )
+    labels = rows["label"].to_list()
+    targets = np.array([places[label] for label in labels], dtype=np.int64)
+    return ImageExamples(
+        rows["example_id"].to_list(), labels, targets, positions[positions >= 0], images
+    )
+
+
+def check_images(cache: ImageCache, base: str | Path) -> None:
+    """Raise `InputError` where a base does not take images of the cache's size."""
+    config: dict[str, Any] = read_json(Path(base, "config.json"))
+    own = config.get("vision_config", config)
+    if own.get("num_channels", 3) != 3:
+        raise InputError(
+            f"base {base}: takes images of {own['num_channels']} channels, expected 3; choose "
+            "another base"
+        )
+    size = own.get("image_size")
+    sides = set(size) if isinstance(size, list) else {size}
+    if config.get("model_type") in ONE_SIZE and size is not None and sides != {cache.size}:
+        wanted = " x ".join(str(side) for side in (size if isinstance(size, list) else [size] * 2))
+        raise InputError(
+            f"images.size: is {cache.size}, but {base} takes images of {wanted} pixels; set "
+            f"images.size: {max(sides)}"
+        )

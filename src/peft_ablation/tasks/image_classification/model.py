@@ -1,0 +1,175 @@
+"""An image classifier of transformers: its head, loss, predictions and frozen part."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from peft_ablation.bases.cpu_kernels import lighten, pack
+from peft_ablation.bases.pixels import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from peft_ablation.data.examples import Indices
+from peft_ablation.errors import InputError
+from peft_ablation.tasks.image_classification.examples import ImageExamples
+
+HEAD: Final = "classifier"
+
+
+def load_model(folder: str | Path, classes: Sequence[str] | None = None) -> Any:
+    """Return the classifier of a local folder, in float32, on the CPU.
+
+    A head whose label names are `classes` is kept, its outputs put into their order; any other is
+    made anew as transformers does, from torch's global generator. Without `classes` the head is
+    what it is. Raises `InputError` where the folder lacks weights of anything but the head.
+    """
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    saved = [config.id2label[place] for place in range(config.num_labels)]
+    wanted = list(classes or saved)
+    kept = sorted(saved) == sorted(wanted)
+    if not kept:
+        _name_labels(config, wanted)
+    with _quiet():
+        model, found = AutoModelForImageClassification.from_pretrained(
+            folder, config=config, dtype=torch.float32, local_files_only=True,
+            use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+    made = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    odd = sorted(name for name in made if not name.startswith(f"{HEAD}."))
+    if odd:
+        raise InputError(
+            f"base {folder}: {len(odd)} weights are missing or of another shape than config.json "
+            f"says, first {odd[0]!r}; fetch the base again"
+        )
+    if not kept and not made:
+        # As many classes by chance: the old weights are of another task.
+        model.classifier = AutoModelForImageClassification.from_config(config).classifier
+    if kept and saved != wanted:
+        _reorder(head_of(model), [saved.index(name) for name in wanted])
+        _name_labels(model.config, wanted)
+    lighten(model)
+    return model
+
+
+def _name_labels(config: Any, classes: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: place for place, name in enumerate(classes)}
+
+
+def _reorder(head: nn.Module, order: Sequence[int]) -> None:
+    """Put the outputs of a head into another order."""
+    last = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.copy_(parameter[list(order)].clone())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence bars and the report of a new head: each job says in its log what it does."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def head_of(model: Any) -> nn.Module:
+    """Return the head of a possibly PEFT-wrapped classifier."""
+    head: nn.Module = getattr(
+        model.get_base_model() if hasattr(model, "get_base_model") else model, HEAD
+    )
+    return head
+
+
+def normalize_of(base: str | Path) -> Normalize:
+    """Return the normalisation that a base says, ImageNet's where it says none."""
+    return Normalize.of(base, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def class_logits(model: Any, normalize: Normalize, image: Tensor) -> Tensor:
+    """Return logits (B, K) of uint8 pixels, or of the head's cached input."""
+    if image.dtype == torch.uint8:
+        logits: Tensor = model(pixel_values=normalize(image)).logits
+    else:
+        logits = head_of(model)(image)
+    return logits
+
+
+class SummedLoss(nn.Module):
+    """Sum of the cross entropies of a batch; the module that data-parallel training wraps."""
+
+    def __init__(self, model: nn.Module, base: str | Path) -> None:
+        """Wrap a (PEFT) classifier; pixels are normalised as `base` says."""
+        super().__init__()
+        self.model = model
+        self.normalize = normalize_of(base)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        """Return the summed loss in nats; `image` is pixels or features, `label` (B,) int64."""
+        logits = class_logits(self.model, self.normalize, image)
+        return functional.cross_entropy(logits.float(), label, reduction="sum")
+
+
+class ClassPredictor:
+    """Tells the class of images, how sure it is, and how likely it found the true one."""
+
+    def __init__(
+        self, model: Any, base: str | Path, device: torch.device, classes: Sequence[str]
+    ) -> None:
+        """Take a trained model whose outputs are in the order of `classes`."""
+        self.model, self.device = model.to(device).eval(), device
+        self.classes = list(classes)
+        pack(self.model)
+        self.normalize = normalize_of(base).to(device)
+
+    def truth(self, examples: ImageExamples) -> Mapping[str, Sequence[Any]]:
+        """Return the true classes by name."""
+        return {"label": examples.labels}
+
+    def __call__(self, examples: ImageExamples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+        """Return `predicted`, its `probability`, and `nll` of the true class in nats."""
+        batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
+        logits = class_logits(self.model, self.normalize, batch["image"]).double()
+        probability, place = logits.softmax(-1).max(-1)
+        nll = functional.cross_entropy(logits, batch["label"], reduction="none")
+        return {
+            "predicted": [self.classes[index] for index in place.tolist()],
+            "probability": probability.tolist(),
+            "nll": nll.tolist(),
+        }
+
+
+class PooledFeatures:
+    """All of a base but its head, for arms that train the head alone."""
+
+    dtype = np.float32
+    """As the head reads them, a few kilobytes an image: nothing is lost to rounding."""
+
+    def __init__(self, base: str | Path, device: torch.device) -> None:
+        """Load the base for prediction on `device`."""
+        self.device = device
+        self.model = load_model(base).to(device).eval()
+        pack(self.model)
+        self.normalize = normalize_of(base).to(device)
+        head_of(self.model).register_forward_pre_hook(self._keep)
+        self._kept: Tensor | None = None
+
+    def _keep(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (self._kept,) = inputs
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Return what the head would be given, (N, …), of pixels (N, H, W) or (N, H, W, 3)."""
+        self.model(pixel_values=self.normalize(torch.from_numpy(pixels).to(self.device)))
+        assert self._kept is not None
+        return self._kept

@@ -1,0 +1,142 @@
+"""Parameters to the unit, of published configurations, by the target sets of the file."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from architecture_cases import RESNET_18, VIT_TINY, built
+from peft import LoraConfig, get_peft_model
+
+from peft_ablation.bases.architectures import architecture
+from peft_ablation.methods.targets import resolve_target
+
+ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1}
+GPT2 = {
+    "small": {},
+    "medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
+    "large": {"n_embd": 1280, "n_layer": 36, "n_head": 20},
+}
+LLAMA_1B = {
+    "vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+class Count(NamedTuple):
+    trainable: int
+    total: int
+
+
+def count(class_name: str, config: Mapping[str, Any]) -> int:
+    return sum(p.numel() for p in built(class_name, config).parameters())
+
+
+def lora(
+    class_name: str,
+    config: Mapping[str, Any],
+    targets: str,
+    r: int,
+    saved: list[str] | None = None,
+) -> Count:
+    """Count what LoRA trains on the meta device; targets resolved without the model."""
+    told = architecture(class_name, config)
+    assert told is not None
+    expression = resolve_target(targets, told, method="lora")
+    model = get_peft_model(
+        built(class_name, config),
+        LoraConfig(r=r, target_modules=expression, modules_to_save=saved),
+    )
+    return Count(
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
+        sum(p.numel() for p in model.parameters()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config", "parameters"),
+    [
+        ("GitForCausalLM", {}, 176_619_066),
+        ("ViTForImageClassification", {**VIT_TINY, "num_labels": 10}, 5_526_346),
+        ("ViTForImageClassification", {**VIT_TINY, "num_labels": 1000}, 5_717_416),
+        ("ResNetForImageClassification", {**RESNET_18, "num_labels": 1000}, 11_689_512),
+        ("ResNetForImageClassification", {**RESNET_18, "num_labels": 10}, 11_181_642),
+        ("CLIPModel", {}, 151_277_313),
+        ("VisionEncoderDecoderModel", {}, 239_195_904),
+        ("RobertaForSequenceClassification", ROBERTA, 124_647_170),
+        ("GPT2LMHeadModel", GPT2["small"], 124_439_808),
+        ("GPT2LMHeadModel", GPT2["medium"], 354_823_168),
+        ("GPT2LMHeadModel", GPT2["large"], 774_030_080),
+        ("LlamaForCausalLM", LLAMA_1B, 1_235_814_400),
+    ],
+)
+def test_whole_models(class_name: str, config: dict[str, Any], parameters: int) -> None:
+    assert count(class_name, config) == parameters
+
+
+@pytest.mark.parametrize(
+    ("targets", "trainable", "total", "percent"),
+    [
+        ("vision", 1_327_104, 177_946_170, 0.7458),
+        ("text", 663_552, 177_282_618, 0.3743),
+        ("vision_and_text", 1_990_656, 178_609_722, 1.1145),
+    ],
+)
+def test_git_rank_8(targets: str, trainable: int, total: int, percent: float) -> None:
+    counted = lora("GitForCausalLM", {}, targets, 8)
+    assert counted == (trainable, total)
+    assert round(100 * counted.trainable / counted.total, 4) == percent
+
+
+def test_vit_tiny_rank_4_with_norms_and_head_is_the_published_number() -> None:
+    config = {**VIT_TINY, "num_labels": 10}
+    told = architecture("ViTForImageClassification", config)
+    assert told is not None
+    saved = [*told.norms, *told.heads]
+    assert lora("ViTForImageClassification", config, "all", 4).trainable == 165_888
+    assert lora("ViTForImageClassification", config, "all", 4, saved).trainable == 177_418
+
+
+def test_resnet_18_rank_14_on_all_convolutions() -> None:
+    config = {**RESNET_18, "num_labels": 10}
+    name = "ResNetForImageClassification"
+    assert lora(name, config, "convolutions", 14).trainable == 502_922
+    assert lora(name, config, "convolutions", 14, ["classifier"]).trainable == 508_052
+    with_head = r"regex:resnet\..*convolution|classifier\.1"
+    assert lora(name, config, with_head, 14).trainable == 510_230
+
+
+@pytest.mark.parametrize(("labels", "trainable"), [(1, 886_273), (2, 887_042), (3, 887_811)])
+def test_roberta_rank_8_with_head(labels: int, trainable: int) -> None:
+    config = {**ROBERTA, "num_labels": labels}
+    name = "RobertaForSequenceClassification"
+    assert lora(name, config, "query_value", 8).trainable == 294_912
+    assert lora(name, config, "query_value", 8, ["classifier"]).trainable == trainable
+
+
+@pytest.mark.parametrize(
+    ("size", "r", "published"),
+    [("medium", 8, 0.2211), ("medium", 1024, 22.1001), ("small", 64, 1.8606)],
+)
+def test_gpt2_percentages_are_those_published_truncated(
+    size: str, r: int, published: float
+) -> None:
+    counted = lora("GPT2LMHeadModel", GPT2[size], "query_key_value", r)
+    percent = 100 * counted.trainable / counted.total
+    assert int(percent * 10_000) / 10_000 == published
+
+
+def test_encoder_decoder_rank_32() -> None:
+    name = "VisionEncoderDecoderModel"
+    assert lora(name, {}, "text_without_cross_attention", 32).trainable == 4_718_592
+    suffixes = r"regex:decoder\..*\.(c_attn|c_proj|c_fc)"
+    assert lora(name, {}, suffixes, 32).trainable == 6_193_152
+    # 12 layers × (768 + 768) × 32 more for the queries of the cross attention.
+    assert lora(name, {}, "text", 32).trainable == 6_193_152 + 589_824
+
+
+def test_llama_rank_64() -> None:
+    counted = lora("LlamaForCausalLM", LLAMA_1B, "all", 64)
+    assert counted.trainable == 45_088_768
+    assert round(100 * counted.trainable / counted.total, 2) == 3.52
+    assert lora("LlamaForCausalLM", LLAMA_1B, "query_value", 64).trainable == 6_815_744

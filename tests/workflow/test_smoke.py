@@ -1,0 +1,29 @@
+"""Every shipped study runs with `smoke=true`, so that no shipped config can rot."""
+
+from pathlib import Path
+
+import pytest
+from workflow_runs import ROOT, Snakemake
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+DATA = {
+    "mimic_cxr_git": "nih-cxr-mimic-layout",
+    "mimic_cxr_smoke": "nih-cxr-mimic-layout",
+    "cifar10_pretrain": "cifar10-images",
+    "cifar10_transfer": "cifar10-images",
+}
+"""Folder of test data by study; others bring their own."""
+STUDIES = sorted(path.stem for path in (ROOT / "config" / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_smoke_of_a_study_reaches_the_comparison_and_says_what_it_is(
+    study: str, tmp_path: Path, snakemake: Snakemake, request: pytest.FixtureRequest
+) -> None:
+    words = [f"study={study}", "smoke=true"]
+    if study in DATA:
+        words.append(f"data_root={request.getfixturevalue('shared_data') / DATA[study]}")
+    snakemake(tmp_path, "--config", *words)
+    comparison = tmp_path / "results" / f"{study}.smoke" / "comparison" / "comparison.md"
+    assert "Its scores mean nothing." in comparison.read_text()
