@@ -86,7 +86,7 @@ def test_the_chain_runs_from_the_cloud_and_logs_no_secret_and_no_patient(site, g
     done = snakemake(site, "index_images")
     assert done.returncode == 0, done.stderr
     results = site.parent / "results" / "cloud_study"
-    reports = pl.read_parquet(results / "cohort" / "reports.parquet")
+    reports = pl.read_parquet(results / "cohort" / "examples.parquet")
     cache = ImageCache(results / "images" / "index.parquet")
     assert len(cache) == reports.height > 0
     downloads = [request for request in gcs.requests if "/download/" in request]

@@ -44,7 +44,7 @@ def study() -> dict[str, Any]:
     tiny["images"]["shards"] = 1
     tiny["train"] |= {
         "epochs": 12, "epochs_per_chunk": 6, "checkpoint_every_steps": 1,
-        "cache_vision_features": False,
+        "cache_frozen_features": False,
     }  # fmt: skip
     tiny["arms"] = {arm: tiny["arms"][arm] for arm in ARMS}
     return tiny
@@ -289,13 +289,13 @@ def test_arms_queue_for_the_one_gpu(cut_off: Study) -> None:
 def test_the_end_of_a_run_is_one_job(cut_off: Study) -> None:
     ends = [job for job in cut_off.cluster.jobs() if "score" in job["comment"]]
     assert len(ends) == len(ARMS)
-    assert {job["comment"] for job in ends} == {"rule_evaluation_generate_score_select_checkpoint"}
+    assert {job["comment"] for job in ends} == {"rule_evaluation_predict_score_select_checkpoint"}
     assert {(job["state"], job["partition"]) for job in ends} == {("COMPLETED", "gpu")}
 
 
 def test_training_jobs_are_kept_from_the_hub(cut_off: Study, local: Path) -> None:
     for folder in (local, cut_off.folder):
-        for script in ("train.py", "generate.py", "select_checkpoint.py"):
+        for script in ("train.py", "predict.py", "select_checkpoint.py"):
             assert told_about_hub(folder, script) == {"1"}, (folder.name, script)
 
 
@@ -313,7 +313,7 @@ def test_whole_study_on_a_cluster_that_knows_only_gres(
             profile["set-resources"][name] = resources | gpu
     (folder / "config.yaml").write_text(yaml.safe_dump(profile))
     short = study()
-    short["train"] |= {"epochs": 2, "epochs_per_chunk": 2, "cache_vision_features": True}
+    short["train"] |= {"epochs": 2, "epochs_per_chunk": 2, "cache_frozen_features": True}
     del short["arms"]["fft"]
     (tmp_path / "lab.yaml").write_text(yaml.safe_dump(short))
     before = {job["id"] for job in cluster.jobs()}

@@ -61,4 +61,4 @@ def test_an_unknown_module_is_named(own_study: Path, tmp_path: Path, snakemake: 
     done = snakemake(tmp_path, "--dry-run", "--config", f"study={own_study}", check=False)
     output = done.stdout + done.stderr
     (line,) = [line for line in output.splitlines() if line.startswith("peft-ablation: ")]
-    assert "arms.shift: method: found 'toy.toy_metod', allowed: " in line
+    assert "arms.shift.method: found 'toy.toy_metod', allowed: " in line

@@ -27,7 +27,7 @@ def test_how_a_run_is_carried_out_trains_nothing(tiny_run: Path, snakemake: Snak
     )
     jobs = planned(tiny_run, snakemake, how, "tensorboard=true")
     assert not trained(jobs)
-    assert not {"generate", "select_checkpoint", "score"} & set(jobs)
+    assert not {"predict", "select_checkpoint", "score"} & set(jobs)
 
 
 @pytest.mark.parametrize(

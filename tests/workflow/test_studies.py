@@ -76,7 +76,7 @@ def test_real_positive_counts_equal_the_csvs(real: Path, shared_data: Path) -> N
     table = pl.read_parquet(real / "cohort" / "metadata.parquet")
     found = {label: int((table[label] == 1).sum()) for label in LABELS}
     assert found == {label: expected[label] for label in LABELS}
-    sampled = pl.read_parquet(real / "cohort" / "reports.parquet")
+    sampled = pl.read_parquet(real / "cohort" / "examples.parquet")
     parts = pl.concat(
         [pl.read_parquet(real / "splits" / f"{n}.parquet") for n in ("train", "val", "test")]
     )

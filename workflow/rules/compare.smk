@@ -187,6 +187,12 @@ for figure_name, task_figure in TASK.figures.items():
                 f"{RESULTS}/logs/plot_{figure_name}.log",
             conda:
                 "../../envs/torch.yaml" if task_figure.needs_model else "../../envs/tables.yaml"
+            resources:
+                **(
+                    {**gpu_job(gpu_model="a100"), "gpu": 1, "mem_mb": 16000, "runtime": 60}
+                    if task_figure.needs_model
+                    else {}
+                ),
             params:
                 name=figure_name,
                 task=settings(STUDY.task),

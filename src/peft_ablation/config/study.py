@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     BaseModel,
     Field,
+    PlainSerializer,
     PlainValidator,
     ValidationError,
     create_model,
@@ -59,9 +60,16 @@ def _wrong(kind: str | PydanticCustomError, place: tuple[str, ...], value: Any) 
     )
 
 
-AnyTask = Annotated[TaskSettings, PlainValidator(_read_by("name", task_class))]
-AnyData = Annotated[DataSettings, PlainValidator(_read_by("source", source_class))]
-AnyArm = Annotated[ArmSettings, PlainValidator(_read_by("method", method_class))]
+def _plain(settings: BaseModel) -> dict[str, Any]:
+    return settings.model_dump(mode="json")
+
+
+# Without a serializer of its own a field is written as the class that it is annotated with, less
+# what the task, source or method adds.
+_WHOLE = PlainSerializer(_plain)
+AnyTask = Annotated[TaskSettings, PlainValidator(_read_by("name", task_class)), _WHOLE]
+AnyData = Annotated[DataSettings, PlainValidator(_read_by("source", source_class)), _WHOLE]
+AnyArm = Annotated[ArmSettings, PlainValidator(_read_by("method", method_class)), _WHOLE]
 
 
 class Split(Section):

@@ -211,6 +211,18 @@ def test_findings_are_read_by_the_template_that_wrote_them() -> None:
     assert findings(report={"template": "plain"}, task={"findings": "corrected"}) == "corrected"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_study_as_plain_values_has_every_setting_and_reads_back_as_itself() -> None:
+    """Else a manifest's hash, say, would not change with a setting of task, source or arm."""
+    config = load_config({"study": "phantom_cxr"})
+    plain = config.study.model_dump(mode="json")
+    assert plain["task"]["max_tokens"] == 160
+    assert plain["data"]["phantom"]["subjects"] == 1500
+    assert (plain["arms"]["lora_text"]["targets"], plain["arms"]["lora_text"]["r"]) == ("text", 8)
+    again = type(config.study).model_validate(plain)
+    assert again == config.study
+
+
 def test_overrides_merge_key_by_key_and_null_drops() -> None:
     plain = load_config({"study": "phantom_cxr"}).study
     study = load_config(
