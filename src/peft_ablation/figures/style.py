@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), told apart with any colour vision; ea
 marker of its own, so that a figure can be read in grey.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -123,6 +124,16 @@ def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], 
         loc="outside lower center",
         ncols=columns,
     )
+
+
+def broken(name: str, signs: int) -> str:
+    """Return a name in lines of at most so many signs where its underscores allow it."""
+    lines = [""]
+    for part in re.findall(r"[^_]*_|[^_]+", name):
+        if lines[-1] and len(lines[-1] + part) > signs:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def scaled(values: Sequence[float], units: Sequence[tuple[float, str]]) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from peft_ablation.artifacts import read_json, write_json
 from peft_ablation.bases.architectures import Architecture, model_architecture
@@ -33,6 +33,8 @@ _EVA_LIMIT: Final = 1000
 
 class PeftMethod(Method):
     """Adapters that PEFT puts on a frozen base."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("peft",)
 
     def __init__(self, arm: Mapping[str, Any]) -> None:
         """Bind to an arm's settings."""
@@ -350,8 +352,22 @@ def _with_initial(model: Any, initial: "Mapping[str, Tensor]") -> "dict[str, Ten
     return weights
 
 
+class _TrainingBatches:
+    """The training batches, again and again, as PEFT's EVA asks for them."""
+
+    def __init__(self, batches: "Batches") -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return 1  # PEFT asks whether there is any
+
+    def __iter__(self) -> "Iterator[_TrainingBatch]":
+        while True:
+            yield from map(_TrainingBatch, self.batches())
+
+
 class _TrainingBatch:
-    """A forward pass on a training batch, as PEFT's EVA passes batches about."""
+    """A forward pass on a training batch, to be made once."""
 
     def __init__(self, run: Any) -> None:
         self.run = run
@@ -378,10 +394,11 @@ def _initialise_eva(model: Any, config: Any, batches: "Batches") -> None:
                 "positions than twice the rank: lower r or raise train.batch_size"
             )
         batch.run(wrapped)
+        batch.run = None  # PEFT keeps what it has seen: let go of the tensors
 
     initialize_lora_eva_weights(
         model,
-        [_TrainingBatch(run) for run in batches()],
+        _TrainingBatches(batches),
         forward_fn=forward,
         # Every position counts: batches are of similar length, and images have no mask.
         prepare_model_inputs_fn=None,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from peft_ablation.bases.architectures import Architecture, architecture, known_sets
+from peft_ablation.bases.architectures import Architecture, known_sets
 from peft_ablation.errors import InputError, near_miss
 
 WITH_WEIGHTS: Final = ("Linear", "Conv1D", "Conv2d", "Embedding")
@@ -36,9 +36,9 @@ def check_targets(
 
 def resolve_target(
     targets: str,
-    base: Architecture | tuple[int, int] | None,
+    base: Architecture,
     *,
-    method: str = "lora",
+    method: str,
     kinds: Collection[str] = WITH_WEIGHTS,
 ) -> str:
     """Return the full-match expression over module names that `targets` stands for.
@@ -48,8 +48,6 @@ def resolve_target(
     expression, one that matches no module, and one that matches a module of another kind or without
     weights of its own; PEFT would refuse these too, but after the model was built.
     """
-    if not isinstance(base, Architecture):
-        base = _git(base)
     if targets.startswith(_REGEX):
         expression = targets.removeprefix(_REGEX)
     elif targets in base.targets:
@@ -94,27 +92,4 @@ def _unknown(targets: str, sets: Collection[str], where: str) -> InputError:
     allowed = ", ".join([*sorted(sets), "regex:<expression>"])
     return InputError(
         f"targets: found {targets!r}, allowed{where}: {allowed}{near_miss(targets, sets)}"
-    )
-
-
-# Until config/study.py, methods/adapters.py and common.smk ask a method: GIT alone, by its layers.
-
-
-def _git(layers: tuple[int, int] | None) -> Architecture:
-    vision, text = layers or (12, 6)
-    config = {"num_hidden_layers": text, "vision_config": {"num_hidden_layers": vision}}
-    git = architecture("GitForCausalLM", config)
-    assert git is not None
-    return git
-
-
-def adapts_vision(method: str, targets: str | None) -> bool:
-    """Tell whether an arm changes GIT's vision tower or its projection into the text decoder."""
-    if method == "full" or targets is None:
-        return True
-    git = _git((64, 64))
-    pattern = re.compile(resolve_target(targets, git))
-    vision = ("git.image_encoder.", "git.visual_projection.")
-    return any(
-        pattern.fullmatch(module.name) for module in git.modules if module.name.startswith(vision)
     )

@@ -69,7 +69,7 @@ def test_file_is_what_the_script_writes() -> None:
     assert text == as_text(entries()), "run python -m peft_ablation.bases.write_architectures"
 
 
-def in_config(class_name: str) -> Any:
+def by_default(class_name: str) -> Any:
     told = architecture(class_name, {})
     assert told is not None
     return told
@@ -95,7 +95,7 @@ def test_heads_of_classifiers_hold_all_that_follows_the_number_of_classes(
         }
         for n in (3, 7)
     )
-    (head,) = in_config(class_name).heads
+    (head,) = by_default(class_name).heads
     changed = [name for name in three if three[name] != seven[name]]
     assert changed
     assert all(name.startswith(f"{head}.") for name in changed)
@@ -134,7 +134,7 @@ def check_head(class_name: str, config: Mapping[str, Any], tied: bool) -> None:
 
 
 def test_tying_is_by_default_as_in_transformers() -> None:
-    tied = {name for name in known_classes() if in_config(name).tied_head}
+    tied = {name for name in known_classes() if by_default(name).tied_head}
     assert tied == {"GPT2LMHeadModel", "VisionEncoderDecoderModel"}
 
 
@@ -150,11 +150,11 @@ def test_layers_are_in_order_and_of_the_stack_that_ends_in_the_head() -> None:
         "resnet.encoder.stages.1.layers.0",
         "resnet.encoder.stages.1.layers.1",
     )
-    assert in_config("VisionEncoderDecoderModel").layers[-1] == "decoder.transformer.h.11"
+    assert by_default("VisionEncoderDecoderModel").layers[-1] == "decoder.transformer.h.11"
 
 
 def test_towers_side_by_side_have_no_layers_before_one_head() -> None:
-    clip = in_config("CLIPModel")
+    clip = by_default("CLIPModel")
     assert (clip.layers, clip.heads, clip.tied_head) == ((), (), None)
 
 
@@ -163,8 +163,8 @@ def test_norms_are_the_layers_that_normalise() -> None:
     for class_name in ("ViTForImageClassification", "ResNetForImageClassification"):
         model = built(class_name, {})
         own = [name for name, module in model.named_modules() if isinstance(module, norms)]
-        assert list(in_config(class_name).norms) == own
-    assert in_config("LlamaForCausalLM").norms[-1] == "model.norm"
+        assert list(by_default(class_name).norms) == own
+    assert by_default("LlamaForCausalLM").norms[-1] == "model.norm"
 
 
 @pytest.mark.parametrize(
@@ -235,10 +235,10 @@ def test_class_that_is_not_described_has_its_modules_and_no_sets() -> None:
 
 @pytest.mark.parametrize("class_name", known_classes())
 def test_prompts_can_be_learnt_where_a_task_type_is_given(class_name: str) -> None:
-    task_type = in_config(class_name).task_type
+    task_type = by_default(class_name).task_type
     towers = ("Git", "CLIP", "ViT", "ResNet", "VisionEncoderDecoder")
     assert (task_type is None) == class_name.startswith(towers)
-    assert in_config(class_name).causal == (class_name in ("GPT2LMHeadModel", "LlamaForCausalLM"))
+    assert by_default(class_name).causal == (class_name in ("GPT2LMHeadModel", "LlamaForCausalLM"))
     if task_type:
         model: Any = get_peft_model(
             built(class_name, TINY, "cpu"),
@@ -308,7 +308,7 @@ def test_each_set_names_as_many_modules_as_worked_out_by_hand(class_name: str) -
     model = built(class_name, config)
     found = {
         name: [n for n, _ in model.named_modules() if re.fullmatch(expression, n)]
-        for name, expression in in_config(class_name).targets.items()
+        for name, expression in by_default(class_name).targets.items()
     }
     assert {name: len(names) for name, names in found.items()} == counts
     of_attention = {

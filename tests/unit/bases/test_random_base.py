@@ -10,7 +10,7 @@ import torch
 import transformers
 from PIL import Image
 from pydantic import ValidationError
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoTokenizer, ViTImageProcessorPil
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.bases.architectures import architecture
@@ -108,7 +108,7 @@ def test_images_are_resized_and_normalised_as_the_study_says(
 ) -> None:
     mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 2.0)
     folder = make(tmp_path / "base", name, image_mean=mean, image_std=std, **given)
-    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    processor = ViTImageProcessorPil.from_pretrained(folder, local_files_only=True)
     white = Image.fromarray(np.full((20, 30, 3), 255, np.uint8))
     pixels = processor(white, return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, side, side)

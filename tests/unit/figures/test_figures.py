@@ -23,7 +23,7 @@ from peft_ablation.figures import (
 )
 from peft_ablation.figures.for_task import FigureInputs, draw_task_figure
 from peft_ablation.figures.quality_cost import spread
-from peft_ablation.figures.style import MEGABYTES, TIME, Look, scaled
+from peft_ablation.figures.style import MEGABYTES, TIME, Look, broken, scaled
 from peft_ablation.sources.mimic.label_counts import plot_label_counts
 from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.tasks import task_class
@@ -377,6 +377,13 @@ def test_spread_moves_apart_as_little_as_needed():
     assert spread([0.52, 0.5, 0.6], 0.1) == pytest.approx([0.54, 0.44, 0.64])
     places = sorted(spread(list(np.random.default_rng(0).random(9)), 0.1))
     assert np.diff(places).min() >= 0.1 - 1e-9
+
+
+def test_names_break_after_underscores_alone():
+    assert broken("lora", 8) == "lora"
+    assert broken("lora_text_rank_8", 10) == "lora_text_\nrank_8"
+    assert broken("adaloradalora_r4", 8) == "adaloradalora_\nr4"
+    assert broken("_x__y", 3).replace("\n", "") == "_x__y"
 
 
 def test_units_follow_the_largest_value():

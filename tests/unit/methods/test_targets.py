@@ -12,7 +12,8 @@ from transformers import GitConfig, GitForCausalLM, ViTConfig, ViTForImageClassi
 
 from peft_ablation.bases.architectures import Architecture, architecture, model_architecture
 from peft_ablation.errors import InputError
-from peft_ablation.methods.targets import WITH_WEIGHTS, adapts_vision, check_targets, resolve_target
+from peft_ablation.methods import method_class, open_method
+from peft_ablation.methods.targets import WITH_WEIGHTS, check_targets, resolve_target
 
 
 def shipped(class_name: str, config: dict[str, Any] | None = None) -> Architecture:
@@ -170,5 +171,11 @@ def test_known_base_is_checked_in_full() -> None:
 def test_vision_output_changes_where_vision_or_its_projection_is_adapted(
     targets: str, changes: bool
 ) -> None:
-    assert adapts_vision("lora", targets) is changes
-    assert adapts_vision("full", None)
+    git = architecture("GitForCausalLM", {})
+    tower = ("git.image_encoder.", "git.visual_projection.")
+    settings = method_class("lora").Settings(method="lora", targets=targets, learning_rate=1e-3)
+    lora = open_method(settings.model_dump())
+    assert lora.leaves_alone(git, tower, ()) is not changes
+    assert not lora.leaves_alone(None, tower, ())  # where nothing is known, nothing is cached
+    assert not open_method({"method": "full"}).leaves_alone(git, tower, ())
+    assert open_method({"method": "none"}).leaves_alone(None, tower, ())

@@ -7,12 +7,13 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import torch
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from peft_ablation.data.images import ImageCache
 from peft_ablation.figures.for_task import FigureInputs
-from peft_ablation.figures.style import FAINT, house_style, new_figure, write_figure
+from peft_ablation.figures.style import FAINT, broken, house_style, new_figure, write_figure
 from peft_ablation.methods import open_method
 from peft_ablation.tasks.image_classification import ImageClassification
 from peft_ablation.tasks.image_classification.model import load_model, normalize_of
@@ -21,6 +22,8 @@ from peft_ablation.tasks.image_classification.pictures_figure import drawn_rows
 PICTURES: Final = 4
 PANEL: Final = 1.15
 """Side of a panel, in inches."""
+SIGNS: Final = 18
+"""Most signs of a line above a panel."""
 NOTHING: Final = "No model of this study has a class token that attends to patches."
 
 Maps = NDArray[np.float32]
@@ -68,7 +71,8 @@ def attention_to_patches(model: Any, base: str | Path, pixels: NDArray[np.uint8]
     own.set_attn_implementation("eager")
     own.to(device).eval()
     image = normalize_of(base).to(device)(torch.from_numpy(pixels).to(device))
-    attentions = own(pixel_values=image, output_attentions=True).attentions
+    output = own(pixel_values=image, output_attentions=True)
+    attentions = getattr(output, "attentions", None)
     side = pixels.shape[1] // patch
     if not attentions or not _has_class_token(attentions[-1], side * side):
         return None
@@ -119,18 +123,21 @@ def _panels(pixels: NDArray[np.uint8], labels: Sequence[str], maps: Mapping[str,
     figure = new_figure(columns * PANEL + 0.7, len(pixels) * PANEL + 0.3)
     panels = figure.subplots(len(pixels), columns, squeeze=False)
     for image, row in enumerate(panels):
-        highest = max(float(heat[image].max()) for heat in maps.values())
+        highest = max(2.0, *(float(heat[image].max()) for heat in maps.values()))
+        # White where all patches are attended to alike.
+        scale = TwoSlopeNorm(1, 0, highest)
         row[0].imshow(pixels[image], cmap="gray", vmin=0, vmax=255)
         row[0].set_title(labels[image], fontsize=7, pad=2)
         for axes, (name, heat) in zip(row[1:], maps.items(), strict=True):
             axes.imshow(grey[image], cmap="gray", vmin=0, vmax=255)
             drawn = axes.imshow(
-                heat[image], cmap="inferno", vmin=0, vmax=highest, alpha=0.6,
+                heat[image], cmap="RdBu_r", norm=scale, alpha=0.6,
                 extent=(-0.5, side - 0.5, side - 0.5, -0.5), interpolation="nearest",
             )  # fmt: skip
             if image == 0:
-                axes.set_title(name, fontsize=8, pad=2)
+                axes.set_title(broken(name, SIGNS), fontsize=7, pad=2)
         bar = figure.colorbar(drawn, ax=list(row[1:]), pad=0.01, fraction=0.05)
+        bar.set_ticks([0, 1, highest], labels=["0", "1", f"{highest:.1f}"])
         if bar.solids is not None:
             bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=6, length=2)

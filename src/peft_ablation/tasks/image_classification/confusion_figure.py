@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from peft_ablation.figures.for_task import FigureInputs
-from peft_ablation.figures.style import FAINT, INK, house_style, new_figure, write_figure
+from peft_ablation.figures.style import FAINT, INK, broken, house_style, new_figure, write_figure
 from peft_ablation.metrics.classes import confusion
 from peft_ablation.tasks.image_classification import ImageClassification
 
@@ -59,11 +59,9 @@ def draw_confusion(
     with house_style():
         figure = new_figure(columns * (side + 0.2) + names, rows * (side + 0.4) + names + 0.4)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for place, (axes, (arm, counts)) in enumerate(zip(panels, matrices.items(), strict=False)):
+        for axes, (arm, counts) in zip(panels, matrices.items(), strict=False):
             _draw_matrix(axes, _shares(counts), classes)
-            axes.set_title(arm)
-            # Below the last panel of each column, also where the last row is not full.
-            axes.tick_params(labelbottom=place + columns >= len(matrices))
+            axes.set_title(broken(arm, int(side / 0.075)), fontsize=9)
         for axes in panels[len(matrices) :]:
             axes.set_visible(False)
         figure.supxlabel("Predicted class", fontsize=9)
