@@ -66,11 +66,13 @@ sample_table("metadata.parquet", strategy="rarest_first", quota={quota}, count_v
     "make_reports": """
 from peft_ablation.sources.mimic.reports import write_reports
 write_reports("sampled.parquet", template="corrected", unmentioned="drop",
-    output="reports.parquet", account="reports.json")
+    output="examples.parquet", account="examples.json")
 """,
     "stratify_splits": """
 from peft_ablation.data.splits import SPLITS, split_table
-split_table("reports.parquet", unit={unit!r}, shares=dict(train=0.6, val=0.2, test=0.2), seed=33,
+from peft_ablation.sources.mimic import Mimic
+split_table("examples.parquet", unit={unit!r}, units=Mimic.units, given="keep",
+    shares=dict(train=0.6, val=0.2, test=0.2), seed=33,
     outputs={{name: name + ".parquet" for name in SPLITS}},
     csv={{name: name + ".csv" for name in SPLITS}}, balance="balance.csv", account="account.json")
 """,

@@ -10,12 +10,12 @@ import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import accelerate
 import numpy as np
 import peft
+import polars as pl
 import psutil
 import torch
 import transformers
@@ -24,12 +24,13 @@ from transformers import GitConfig, GitForCausalLM
 from peft_ablation.bases.cpu_kernels import Linear
 from peft_ablation.bases.git import SupervisedLoss, lightened
 from peft_ablation.bases.pixels import CLIP_MEAN, CLIP_STD, Normalize
-from peft_ablation.config.study import Arm, Train
+from peft_ablation.methods import method_class
 from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.sources.mimic.reports import load_template
 from peft_ablation.sources.phantom.anatomy import NOT_MENTIONED
 from peft_ablation.sources.phantom.tree import draw_population
-from peft_ablation.tasks.captioning import Examples
+from peft_ablation.tasks.captioning import Captioning
+from peft_ablation.tasks.captioning.examples import CaptionExamples
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 SIDE, IMAGE_TOKENS, WIDTH = 224, 197, 768
@@ -41,10 +42,14 @@ PIECES = {
     "lesion": 2, "opacity": 2, "pathological": 1, "pleural": 3, "pneumothorax": 6,
 }  # fmt: skip
 ARMS = {
-    "fft": Arm(method="full", learning_rate=1e-5),
-    "lora_vision": Arm(method="lora", targets="vision", r=8, alpha=16, learning_rate=1e-4),
-    "lora_text": Arm(method="lora", targets="text", r=8, alpha=16, learning_rate=1e-4),
+    name: method_class(arm["method"]).Settings.model_validate(arm).model_dump(mode="json")
+    for name, arm in {
+        "fft": {"method": "full", "learning_rate": 1e-5},
+        "lora_vision": {"method": "lora", "targets": "vision", "learning_rate": 1e-4},
+        "lora_text": {"method": "lora", "targets": "text", "learning_rate": 1e-4},
+    }.items()
 }
+SETTINGS = Captioning.Settings(name="captioning", max_tokens=LONGEST).model_dump(mode="json")
 
 
 def tokens_of(text: str, vocabulary: dict[str, int]) -> list[int]:
@@ -84,13 +89,13 @@ def reports(count: int, seed: int = 0) -> list[str]:
     return [texts[index] for index in order[:count]]
 
 
-def make_examples(count: int, features: bool = False) -> Examples:
+def make_examples(count: int, features: bool = False) -> CaptionExamples:
     """Return `count` examples with random images."""
     vocabulary: dict[str, int] = {}
-    prompt = [CLS, *tokens_of(Train().prompt, vocabulary)]
+    prompt = [CLS, *tokens_of(SETTINGS["prompt"], vocabulary)]
     texts = reports(count)
     tokens = [[*prompt, *tokens_of(text, vocabulary), SEP][:LONGEST] for text in texts]
-    return Examples(
+    return CaptionExamples(
         tokens, prompt, np.arange(count), [str(n) for n in range(count)], texts,
         Source(count, features),  # type: ignore[arg-type]
     )  # fmt: skip
@@ -102,15 +107,21 @@ def git_base(seed: int = 0) -> GitForCausalLM:
     return GitForCausalLM(GitConfig())
 
 
-def task(examples: Examples) -> SimpleNamespace:
-    """Return the examples as the task that `Run` asks for its parts."""
-    return SimpleNamespace(
-        ImageSource=lambda index, features: None,
-        load_tokenizer=lambda base: None,
-        examples=lambda table, images, tokenizer, settings: examples,
-        load_model=lambda base: lightened(git_base()),
-        loss_module=lambda model, base: SupervisedLoss(model, Normalize(CLIP_MEAN, CLIP_STD)),
-    )
+class InMemory(Captioning):
+    """The task with examples and a base that lie in no file."""
+
+    def __init__(self, examples: CaptionExamples) -> None:
+        super().__init__(SETTINGS, pl.DataFrame())
+        self.made = examples
+
+    def load_model(self, folder: str | Path) -> Any:
+        return lightened(git_base())
+
+    def examples(self, table: Any, assets: Any, base: Any) -> CaptionExamples:
+        return self.made
+
+    def loss_module(self, model: Any, base: Any) -> SupervisedLoss:
+        return SupervisedLoss(model, Normalize(CLIP_MEAN, CLIP_STD))
 
 
 def synchronise(device: torch.device) -> None:

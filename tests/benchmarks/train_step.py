@@ -3,7 +3,7 @@
     python tests/benchmarks/train_step.py [--arms fft lora_vision lora_text] [--batch N]
         [--steps N] [--threads N] [--bf16] [--write]
 
-Ours is `Run._step` on prefetched batches; lora_text reads cached vision features. The Trainer's
+Ours is `Steps.take` on prefetched batches; lora_text reads cached vision features. The Trainer's
 side is its own `training_step`, gradient clipping and optimizer (adamw_torch_fused), same
 precision, on its DataLoader: preprocessed float pixels in memory, padding to the longest text of
 the batch, -100 on prompt and padding, no key/value cache. Only its outer loop (logging, saving) is
@@ -24,19 +24,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from peft_ablation.methods.adapters import as_arm
 from real_size import (
     ARMS,
+    SETTINGS,
+    InMemory,
     git_base,
     machine,
     make_examples,
     matrix_rate,
     synchronise,
-    task,
     write_section,
 )
 from torch import nn
@@ -47,10 +48,12 @@ from transformers import Trainer, TrainingArguments
 from peft_ablation.bases.git import IGNORED
 from peft_ablation.bases.pixels import CLIP_MEAN, CLIP_STD, Normalize
 from peft_ablation.config.study import Train
-from peft_ablation.tasks.captioning import Examples
+from peft_ablation.methods import open_method
+from peft_ablation.tasks.captioning.examples import CaptionExamples
 from peft_ablation.training.batches import Indices, epoch_batches
+from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.prefetch import prefetched
-from peft_ablation.training.run import Run, RunInputs
+from peft_ablation.training.run import Run
 
 clock = time.perf_counter
 
@@ -58,7 +61,7 @@ clock = time.perf_counter
 class Preprocessed(Dataset[dict[str, torch.Tensor]]):
     """The examples as a Trainer user has them: float pixels of three channels in memory."""
 
-    def __init__(self, examples: Examples, pixels: torch.Tensor) -> None:
+    def __init__(self, examples: CaptionExamples, pixels: torch.Tensor) -> None:
         self.examples, self.pixels = examples, pixels
 
     def __len__(self) -> int:
@@ -87,13 +90,15 @@ def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 class Theirs:
     """A Trainer whose steps are taken one at a time."""
 
-    def __init__(self, arm: str, examples: Examples, bf16: bool, folder: str) -> None:
+    def __init__(self, arm: str, examples: CaptionExamples, bf16: bool, folder: str) -> None:
         normalize = Normalize(CLIP_MEAN, CLIP_STD)
         self.pixels = normalize(make_examples(len(examples)).images[np.arange(len(examples))])
-        model = as_arm(git_base(), ARMS[arm].model_dump(mode="json"))
+        model = open_method(ARMS[arm]).apply(
+            git_base(), seed=0, heads=(), steps=1, batches=lambda: iter(())
+        )
         cuda = torch.cuda.is_available()
         arguments = TrainingArguments(
-            output_dir=folder, optim="adamw_torch_fused", learning_rate=ARMS[arm].learning_rate,
+            output_dir=folder, optim="adamw_torch_fused", learning_rate=ARMS[arm]["learning_rate"],
             weight_decay=0.01, bf16=bf16, use_cpu=not cuda, report_to=[], save_strategy="no",
             remove_unused_columns=False, label_names=["labels"],
             dataloader_num_workers=4 if cuda else 0,
@@ -132,27 +137,32 @@ class Theirs:
 class Ours:
     """A `Run` whose steps are taken one at a time."""
 
-    def __init__(self, arm: str, examples: Examples, batch: int, bf16: bool, threads: int) -> None:
+    def __init__(
+        self, arm: str, examples: CaptionExamples, batch: int, bf16: bool, threads: int
+    ) -> None:
         settings = Train(
             batch_size=batch, precision="bf16" if bf16 else "fp32", threads=threads, warmup=0.0
         )
         accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
         given = RunInputs(
-            "captioning", ARMS[arm].model_dump(mode="json"), settings.model_dump(mode="json"), 0,
-            base="", train="", val="", index="", features=None,
+            SETTINGS, ARMS[arm], settings.model_dump(mode="json"), 0,
+            base="", train="", val="", assets={},
         )  # fmt: skip
-        self.run = Run(accelerator, task(examples), given)
-        self.run.module.train()
+        with mock.patch("peft_ablation.training.run.open_task", lambda *_: InMemory(examples)):
+            self.run = Run(accelerator, given, None)
+        self.run.method.train_mode(self.run.module)
         self.done = 0
 
     def loader(self, batches: list[Indices]) -> Iterator[tuple[Indices, dict[str, torch.Tensor]]]:
         run = self.run
-        made = prefetched(batches, lambda indices: run._on_device(run.train.batch(indices)))
+        made = prefetched(
+            batches, lambda indices: run.processes.on_device(run.train.batch(indices))
+        )
         return zip(batches, made, strict=True)
 
     def step(self, source: Iterator[tuple[Indices, dict[str, torch.Tensor]]]) -> None:
         indices, batch = next(source)
-        self.run._step(0, min(self.done, self.run.steps_per_epoch - 1), indices, batch)
+        self.run.steps.take(min(self.done, self.run.steps_per_epoch - 1), indices, batch)
         self.done += 1
 
 
@@ -176,7 +186,7 @@ def flops_of(work: Callable[[], Any]) -> int:
     return int(counter.get_total_flops())
 
 
-def prepared(arm: str, options: argparse.Namespace) -> tuple[Examples, list[Indices]]:
+def prepared(arm: str, options: argparse.Namespace) -> tuple[CaptionExamples, list[Indices]]:
     examples = make_examples(options.batch * options.steps, features=arm == "lora_text")
     return examples, epoch_batches(examples.lengths, options.batch, 0, 0)
 
@@ -211,7 +221,7 @@ def compare(arm: str, options: argparse.Namespace, rate: float) -> dict[str, Any
                 seconds[name].append(timed(lambda n=name, s=source: steps[n](s), device))
             told = "  ".join(f"{name} {times[-1]:.2f} s" for name, times in seconds.items())
             print(f"{arm} step {number + 1}/{len(grouped)}: {told}", file=sys.stderr, flush=True)
-    supervised = examples.supervised(np.arange(len(examples)))
+    supervised = examples.weight(np.arange(len(examples)))
     pairs = [b / a for a, b in zip(seconds["ours"], seconds["grouped"], strict=True)]
     result: dict[str, Any] = {
         "ratio_median": statistics.median(pairs),

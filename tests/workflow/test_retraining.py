@@ -45,12 +45,26 @@ def test_how_a_run_is_carried_out_trains_nothing(tiny_run: Path, snakemake: Snak
         ("{arms: {lora_text: {r: 8}}}", {"train_lora_text_chunk": 2}),
         ("{arms: {fft: null}}", {}),
         ("{score: {seed: 8}}", {}),
+        ("{task: {max_new_tokens: 20, num_beams: 2}}", {}),
+        (
+            "{task: {shift_augmentation: 2}}",
+            {"train_fft_chunk": 2, "train_lora_vision_chunk": 2, "train_lora_text_chunk": 2},
+        ),
         (
             "{train: {weight_decay: 0.1}}",
             {"train_fft_chunk": 2, "train_lora_vision_chunk": 2, "train_lora_text_chunk": 2},
         ),
     ],
-    ids=["one seed more", "one arm more", "another rank", "one arm less", "scoring", "protocol"],
+    ids=[
+        "one seed more",
+        "one arm more",
+        "another rank",
+        "one arm less",
+        "scoring",
+        "prediction",
+        "the task as training reads it",
+        "protocol",
+    ],
 )
 def test_only_what_a_change_touches_is_trained(
     overrides: str, expected: dict[str, int], tiny_run: Path, snakemake: Snakemake

@@ -93,6 +93,24 @@ def test_chunks_in_fresh_runs_equal_one_straight_run(
     assert outcome(tmp_path / "chunk-1") == straight[arm]
 
 
+@pytest.mark.parametrize("patience", [1, 2])
+def test_early_stopping_ends_a_run_in_whatever_chunk(
+    patience: int, tiny_study: TinyStudy, tmp_path: Path
+) -> None:
+    """A run that stands still is best in its first epoch, and ends `patience` epochs later."""
+    previous = None
+    for chunk in range(3):
+        job = tiny_study.job(
+            tmp_path / f"chunk-{chunk}", epochs=6, epochs_per_chunk=2, early_stopping=patience
+        )
+        still = changed(job, arm={"learning_rate": 0.0, "dropout": 0.0})
+        train_chunk(**still | {"chunk": chunk, "previous": previous})
+        previous = job["output"]
+    state = read_json(tmp_path / "chunk-2" / "state.json")
+    assert [row["epoch"] for row in state["history"]] == list(range(1, 2 + patience))
+    assert (state["position"]["best_epoch"], state["position"]["stopped"]) == (1, True)
+
+
 @pytest.fixture
 def other_precision() -> Iterator[None]:
     """Let a test train in another precision: Accelerate allows one a process."""
