@@ -18,12 +18,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/snakemake --cores all --resources gpu=1 --quiet host reason --config study=$(STUDY) results=$(RESULTS)
+	$(BIN)/snakemake --cores all --resources gpu=1 --logger stages --config study=$(STUDY) results=$(RESULTS)
 	$(BIN)/snakemake --config study=$(STUDY) results=$(RESULTS) --quiet all --report $(RESULTS)/$(STUDY)/report.html
 	@echo
-	@cat $(RESULTS)/$(STUDY)/comparison/comparison.md
+	@sed '/^## What the columns mean/,$$d' $(RESULTS)/$(STUDY)/comparison/comparison.md
 	@echo
-	@echo "Comparison table: $(RESULTS)/$(STUDY)/comparison/comparison.csv (and .md beside it)"
+	@echo "Comparison table: $(RESULTS)/$(STUDY)/comparison/comparison.csv (with what the columns mean: .md beside it)"
 	@echo "Report page:      $(RESULTS)/$(STUDY)/report.html"
 
 # The slow ones train with two threads and want the machine for themselves. Those on a Slurm, mostly

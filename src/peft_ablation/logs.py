@@ -1,6 +1,7 @@
 """Logs of a job: one file to read afterwards, one clear line at the terminal when it fails."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -8,6 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from peft_ablation.errors import InputError
+
+
+def bars_hidden() -> bool:
+    """Tell whether a progress bar would only disturb: no terminal, or `TQDM_DISABLE` is set.
+
+    Whoever starts several jobs at one terminal sets it, and draws one bar for all.
+    """
+    return not sys.stderr.isatty() or bool(os.environ.get("TQDM_DISABLE"))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ in `test_images.py`; bases without safetensors in `test_base.py`; texts longer t
 
 import gzip
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,16 +80,19 @@ def test_wrong_table_stops_its_job_in_one_line_and_leaves_nothing(
 
 
 def test_training_does_not_retry_what_a_person_must_mend(
-    tmp_path: Path, snakemake: Snakemake
+    tiny_run: Path, tmp_path: Path, snakemake: Snakemake
 ) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder, symlinks=True)
+
     def train(max_tokens: int, check: bool) -> "subprocess.CompletedProcess[str]":
         overrides = f"{{train: {{epochs: 1, epochs_per_chunk: 1, max_tokens: {max_tokens}}}}}"
         return snakemake(
-            tmp_path, "results/tiny/runs/fft/seed-0/model",
+            folder, "results/tiny/runs/fft/seed-0/model",
             "--config", f"study={TINY}", f"overrides={overrides}", check=check,
         )  # fmt: skip
 
-    log = tmp_path / "results" / "tiny" / "logs" / "train" / "fft.seed-0.chunk-0.log"
+    log = folder / "results" / "tiny" / "logs" / "train" / "fft.seed-0.chunk-0.log"
     done = train(16, check=False)
     # Snakemake has its retries, but the first attempt alone looked at the input.
     assert (done.stdout + done.stderr).count("Trying to restart job") == 3

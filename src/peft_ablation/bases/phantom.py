@@ -25,6 +25,7 @@ from peft_ablation.bases.git import (
     supervised_losses,
 )
 from peft_ablation.bases.pixels import Normalize
+from peft_ablation.logs import bars_hidden
 from peft_ablation.sources.mimic.labels import LABELS, NO_FINDING, Mention
 from peft_ablation.sources.mimic.reports import TEMPLATES, load_template, normalise
 from peft_ablation.sources.phantom.anatomy import NOT_MENTIONED, Labels, render
@@ -197,7 +198,9 @@ def pretrain_phantom_base(
     model.train()
     loss_of_epoch: list[float] = []
     history = []
-    progress = tqdm(batches, total=steps, desc="pretrain_phantom_base", unit="step", disable=None)
+    progress = tqdm(
+        batches, total=steps, desc="pretrain_phantom_base", unit="step", disable=bars_hidden()
+    )
     for step, (pixels, ids, labels) in enumerate(progress, start=1):
         stream = image_stream(model, encode_image(model, normalize(pixels.to(device))))
         losses, _ = supervised_losses(model, stream, ids.to(device), labels.to(device))

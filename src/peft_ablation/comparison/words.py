@@ -37,6 +37,7 @@ class Words:
         """Read the words of a task; raises `InputError` where `shown` names no metric of it."""
         metrics = sorted(task.metrics, key=lambda metric: metric.name != task.headline)
         compared = [metric.name for metric in metrics if metric.compared]
+        scores = [m.name for m in metrics if m.compared and m.higher_is_better]
         for name in shown or ():
             if name not in compared:
                 raise InputError(
@@ -48,7 +49,7 @@ class Words:
             group=group,
             headline=task.headline,
             metrics={metric.name: metric.words() for metric in metrics},
-            shown=tuple(shown or compared),
+            shown=tuple(shown or scores or compared),
             baselines={name: line.title for name, line in task.baselines().items()},
             claims=tuple(task.claims),
             extras=tuple(task.extras),

@@ -174,7 +174,7 @@ class Score(Section):
     """What is measured on the test split."""
 
     metrics: tuple[str, ...] | None = None
-    """Metrics shown in the quality figure; null: the task's compared ones."""
+    """Metrics shown in the quality figure; null: the task's scores of which more is better."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)

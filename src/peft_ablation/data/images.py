@@ -22,6 +22,7 @@ from tqdm import tqdm
 from peft_ablation.artifacts import whole_file, write_json, write_table
 from peft_ablation.data.storage import BadObject, is_local, read_checksums, read_objects
 from peft_ablation.errors import InputError
+from peft_ablation.logs import bars_hidden
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def cache_shard(
             file, {"descr": "|u1", "fortran_order": False, "shape": shape}
         )
         progress = tqdm(
-            objects, total=len(paths), unit="image", desc=f"shard {shard}", disable=None
+            objects, total=len(paths), unit="image", desc=f"shard {shard}", disable=bars_hidden()
         )
         found_of = zip(rows["example_id"], progress, strict=True)
         for row, (example_id, (_, found)) in enumerate(found_of):

@@ -1,7 +1,6 @@
 """What a trained arm predicts for the test examples."""
 
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from peft_ablation.artifacts import write_table
 from peft_ablation.data.examples import read_columns
+from peft_ablation.logs import bars_hidden
 from peft_ablation.methods import open_method
 from peft_ablation.tasks import Examples, Predictor, Task, open_task
 from peft_ablation.training.batches import ordered_batches
@@ -87,7 +87,7 @@ def _in_order(
     found: dict[str, list[Any]] = {}
     # Sorted by length, so that a batch holds little padding.
     batches = ordered_batches(np.asarray(rows.lengths), batch_size)
-    for indices in tqdm(batches, desc=title, disable=not sys.stderr.isatty()):
+    for indices in tqdm(batches, desc=title, disable=bars_hidden()):
         for name, values in predictor(rows, indices).items():
             column = found.setdefault(name, [None] * len(rows))
             for place, value in zip(indices, values, strict=True):

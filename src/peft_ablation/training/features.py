@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from peft_ablation.artifacts import whole_file
 from peft_ablation.data.images import ImageCache
 from peft_ablation.errors import InputError
+from peft_ablation.logs import bars_hidden
 from peft_ablation.tasks import open_task
 from peft_ablation.training.chunk import mixed_precision
 from peft_ablation.training.launch import own_devices
@@ -58,7 +58,7 @@ def cache_frozen_features(
     with whole_file(output) as part:
         features = open_memmap(part, mode="w+", dtype=frozen.dtype, shape=shape)
         begins = range(0, len(cache), batch_size)
-        for begin in tqdm(begins, desc="features", disable=not sys.stderr.isatty()):
+        for begin in tqdm(begins, desc="features", disable=bars_hidden()):
             places = np.arange(begin, min(begin + batch_size, len(cache)))
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 found = frozen(cache.pixels(places))

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from peft_ablation.logs import bars_hidden
 from peft_ablation.methods import open_method
 from peft_ablation.methods.parameters import (
     buffers,
@@ -147,7 +147,7 @@ class Run:
         own = [processes.own_share(batch) for batch in batches[first:]]
         bar = tqdm(
             total=len(batches), initial=first, desc=f"{name} epoch {epoch + 1}",
-            disable=not sys.stderr.isatty() or not processes.is_main, leave=False,
+            disable=bars_hidden() or not processes.is_main, leave=False,
         )  # fmt: skip
         source = prefetched(own, lambda indices: processes.on_device(self.train.batch(indices)))
         with bar:

@@ -244,8 +244,9 @@ def test_account_by_hand(tmp_path):
     rows = {name: part.height for name, part in parts.items()}
     assert (account["rows_in"], account["rows"]) == (200, rows)
     assert account["shares"] == {name: height / 200 for name, height in rows.items()}
-    assert account["subjects"] == {n: len(set(p["subject_id"])) for n, p in parts.items()}
-    assert account["studies"] == {n: len(set(p["study_id"])) for n, p in parts.items()}
+    for unit, column in (("subject", "subject_id"), ("study", "study_id"), ("image", "dicom_id")):
+        held = {name: len(set(part[column])) for name, part in parts.items()}
+        assert account["units"][unit] == held
     variation = sorted(balance["coefficient_of_variation"])
     assert account["coefficient_of_variation_max"] == pytest.approx(variation[-1])
     middle = (variation[6] + variation[7]) / 2  # of 14 labels

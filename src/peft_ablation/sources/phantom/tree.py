@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from peft_ablation.artifacts import whole_file, whole_folder, write_text
+from peft_ablation.logs import bars_hidden
 from peft_ablation.sources.mimic.labels import LABELS, NO_FINDING, Mention, display_name
 from peft_ablation.sources.phantom.anatomy import NOT_MENTIONED, Labels, draw_traits, render
 
@@ -258,7 +259,7 @@ def _write_images(
     lateral = np.array([view in ("LATERAL", "LL") for view in population.view])
     labels = population.labels[population.study_of]
     sums = []
-    for start in tqdm(range(0, len(paths), 512), desc="render_phantom", disable=None):
+    for start in tqdm(range(0, len(paths), 512), desc="render_phantom", disable=bars_hidden()):
         rows = slice(start, start + 512)
         pixels = render(
             labels[rows], rng, size, "radiograph", lateral=lateral[rows], traits=traits[rows]
