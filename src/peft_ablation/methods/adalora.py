@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import Field, model_validator
 
 from peft_ablation.bases.architectures import Architecture
-from peft_ablation.errors import InputError
 from peft_ablation.methods import ArmSettings
 from peft_ablation.methods._peft import PeftMethod
 from peft_ablation.methods.lora import stores_transposed
@@ -78,11 +77,6 @@ class Adalora(PeftMethod):
         from peft import AdaLoraConfig
 
         first, last = int(self.arm["first"] * steps), int(self.arm["last"] * steps)
-        if first >= steps - last:
-            raise InputError(
-                f"method: adalora has {steps} steps, too few between the first {first} and the "
-                f"last {last}; train longer or lower first and last"
-            )
         expression = self._expression(architecture)
         return AdaLoraConfig(
             target_r=self.arm["r"],

@@ -80,10 +80,10 @@ class PeftSettings(ArmSettings):
                     f"settings.{key}: unknown setting of {known.name}, allowed: "
                     f"{', '.join(allowed)}{near_miss(key, allowed)}"
                 )
-        if self.targets is not None and "target_modules" not in known.settings:
-            raise ValueError(f"targets: type {known.name} takes none; leave it out")
             if key.endswith("_config"):
                 raise ValueError(f"settings.{key}: it is prepared by code of its own; not offered")
+        if self.targets is not None and "target_modules" not in known.settings:
+            raise ValueError(f"targets: type {known.name} takes none; leave it out")
         if self.settings.get("use_asa"):
             raise ValueError("settings.use_asa: its state is in no checkpoint; not offered")
         if known.name == "SHADOW" and self.settings.get("auxiliary_loss_weight") != 0:
