@@ -567,8 +567,10 @@ def table(rows: Mapping[str, Row], work: Path, only: Sequence[str] = ()) -> Iter
     """Yield the lines of a table of methods by architecture, then what its marks mean."""
     notes: dict[str, None] = {}
     architectures = [name for name in TINY if not only or name in only or not {*TINY} & {*only}]
-    yield f"| method | {' | '.join(architectures)} | merged | checkpoint also holds | source |"
-    yield f"|---|{'---|' * len(architectures)}---|---|---|"
+    sourced = any(row.source for row in rows.values())
+    head = ["method", *architectures, "merged", "checkpoint also holds"] + ["source"] * sourced
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
     for name, row in rows.items():
         if only and name not in only and {*only} - {*TINY}:
             continue
@@ -581,10 +583,9 @@ def table(rows: Mapping[str, Row], work: Path, only: Sequence[str] = ()) -> Iter
         lived = [each for each in cells.values() if each.refused is None and each.failed is None]
         merged = [each.merged for each in lived if each.merged is not None]
         holds = sorted({what for each in lived for what in each.holds if what != "buffers"})
-        yield (
-            f"| {name} | {' | '.join(told)} | {f'{max(merged):.0e}' if merged else 'no'} | "
-            f"{', '.join(f'`{what}.`' for what in holds)} | {row.source} |"
-        )
+        merge = f"{max(merged):.0e}" if merged else "no"
+        told += [merge, ", ".join(f"`{what}.`" for what in holds)] + [row.source] * sourced
+        yield f"| {name} | {' | '.join(told)} |"
     yield ""
     for index, note in enumerate(notes, 1):
         yield f"{index}. {note}"
@@ -600,8 +601,8 @@ def _told(seen: Cell, notes: dict[str, None]) -> str:
 
 
 def _without_sizes(line: str) -> str:
-    """Return a refusal without what stands in brackets, so that those of two sizes are one."""
-    return re.sub(r" ?\((?:[^()]|\([^()]*\))*\)", "", line).replace("|", "\\|")
+    """Return a refusal without what PEFT prints of a module, so that those of two are one."""
+    return re.sub(r"(?<=\w)\((?:[^()]|\([^()]*\))*\)", "", line).replace("|", "\\|")
 
 
 INTRODUCTION = """# Methods

@@ -125,6 +125,11 @@ class Peft(PeftMethod):
         """Refuse targets that are none of the base's; virtual tokens on models of images."""
         if architecture is not None and self._source.virtual_tokens:
             prompt_task(architecture)
+        if architecture is not None and self._source.name == "SHADOW" and not architecture.causal:
+            raise InputError(
+                f"type: SHADOW is not defined for {architecture.class_name}, expected a model that "
+                "writes text alone; choose another type"
+            )
         if self.arm["targets"] is not None:
             kinds = self._kinds(architecture) if architecture else ()
             check_targets(self.arm["targets"], architecture, method=self._name, kinds=kinds)
