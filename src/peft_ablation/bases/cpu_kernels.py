@@ -71,10 +71,11 @@ class Linear(nn.Linear):
             return super().forward(input)
         if self.packed is not None and not torch.is_grad_enabled():
             return _product(input.contiguous(), self.packed, self.bias)
-        output: Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
-            input.contiguous(), self.weight, self.bias
-        )
-        return output
+        # As a matrix: oneDNN's product of more dimensions is a view, which autograd forbids to
+        # change in place, as AdaLoRA does.
+        rows = input.contiguous().flatten(0, -2)
+        output: Tensor = _Linear.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return output if input.dim() == 2 else output.view(*input.shape[:-1], -1)
 
 
 class _Dropout(torch.autograd.Function):

@@ -46,6 +46,11 @@ class Source:
         """Bind to the section, the site, and the study's folder of results."""
         self.settings, self.site, self.results = settings, site, results
 
+    @property
+    def study(self) -> str:
+        """Name of the study."""
+        return Path(self.results).name
+
     def check(self) -> None:
         """Raise `InputError` where the data cannot be there; looks at names of files alone."""
 

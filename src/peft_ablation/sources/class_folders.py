@@ -61,8 +61,8 @@ class ClassFolders(Source):
     def _folder(self) -> str:
         if self.root is None:
             raise InputError(
-                "config: data_root: not set, but the study reads class folders; set it, e.g. "
-                "--config data_root=/data/imagewoof"
+                f"config: data_root: not set, but study {self.study} reads class folders; "
+                "set it, e.g. --config data_root=/data/imagewoof"
             )
         return self.root
 

@@ -198,3 +198,15 @@ def test_dropout_of_a_lightened_model_leaves_the_mean_loss_alone() -> None:
     spread = (means[0].std() / 300**0.5).item()
     assert abs(means[0].mean() - means[1].mean()).item() < 5 * spread
     assert means[1].std().item() == pytest.approx(means[0].std().item(), rel=0.25)
+
+
+def test_output_may_be_changed_in_place() -> None:
+    """As AdaLoRA does with what the adapted layer gives."""
+    layer = Linear(4, 3)
+    values = torch.randn(2, 5, 4, requires_grad=True)
+    output = layer(values)
+    output += 1.0
+    output.sum().backward()
+    expected = layer.weight.detach().sum(0).expand(2, 5, 4)
+    assert values.grad is not None
+    assert torch.allclose(values.grad, expected, atol=1e-6)

@@ -70,7 +70,9 @@ class Mimic(Source):
         if self.cloud is not None:
             return
         if self.root is None:
-            raise InputError(f"config: data_root: not set, but the study reads a tree; {_HOW}")
+            raise InputError(
+                f"config: data_root: not set, but study {self.study} reads a tree; {_HOW}"
+            )
         if not Path(self.root).is_dir():
             raise InputError(f"config: data_root: no folder {self.root}; {_HOW}")
         for table in CSV_TABLES:
