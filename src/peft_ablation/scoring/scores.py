@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -29,6 +29,12 @@ from peft_ablation.metrics.metric import (
 from peft_ablation.tasks import open_task
 
 log = logging.getLogger(__name__)
+
+DEFINITIONS: Final = {
+    "intervals": "percentile bootstrap over groups",
+    "shuffled": "what is predicted from the same test inputs, permuted among themselves",
+}
+"""What of scores.json is no metric and is not said by its name."""
 
 MODEL, SHUFFLED = "model", "shuffled"
 """Names of the two sets of predictions that a model makes; baselines have their own."""
@@ -159,7 +165,7 @@ def score_predictions(
                 "confidence": confidence,
                 "seed": seed,
             },
-            "definitions": {metric.name: metric.definition for metric in metrics},
+            "definitions": {metric.name: metric.definition for metric in metrics} | DEFINITIONS,
         },
     )
     log.info("scored %d examples of %d groups", table.height, len(sets[MODEL].groups))

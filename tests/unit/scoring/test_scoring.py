@@ -136,6 +136,14 @@ def test_shuffled_stands_apart(score):
     assert score(ROWS)["shuffled"] is None
 
 
+def test_every_score_is_defined_where_it_stands(score):
+    scores = score(ROWS, shuffled=[report(Edema=0)] * 3)
+    numbers = {"test_loss", "bleu", "bleu_0_1", "findings_f1", "findings_macro_f1"}
+    assert numbers <= scores.keys()
+    assert set(scores["definitions"]) == numbers | {"intervals", "shuffled"}
+    assert "sacrebleu, 0 to 100" in scores["definitions"]["bleu"]
+
+
 def test_constants_by_hand():
     constants = constant_reports(TRAINING, "corrected")
     assert constants["constant_report"].columns == {"hypothesis": report(No_Finding=1)}
