@@ -29,6 +29,7 @@ _OURS: Final = {
     "base_model_name_or_path": "it is the study's base",
     "revision": "it is the study's base",
     "peft_version": "it is the installed one",
+    "shadow_model": "it is a smaller one of the base's kind",
 }
 """Fields of PEFT's configurations that are not the arm's to set."""
 _UNFIT: Final = {
