@@ -3,8 +3,9 @@ OTHERS = {run.config.name: run.config for run in STARTS.values() if run.config.n
 
 for other in OTHERS.values():
     if not made_by_another_study(f"{other.results}/cohort/examples.parquet"):
-        other_study = other.name.replace(".", "_")
-        other_rules = f"{other_study}_*"
+        # A module's name becomes a name here: a study called `settings` must not hide the function.
+        other_study = f"study_{other.name.replace('.', '_')}"
+        other_rules = f"{other_study.removeprefix('study_')}_*"
 
         module:
             name: other_study
