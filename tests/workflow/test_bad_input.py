@@ -46,7 +46,10 @@ def told(done: "subprocess.CompletedProcess[str]") -> list[str]:
         (["overrides={sample: {quota: 0}}"], "study phantom_cxr: sample.quota: found '0', expecte"),
         (["overrides={split: {train: 0.7}}"], "split: train + val + test is 1.1, expected 1"),
         (["overrides={base: {id: ./x}}"], "study phantom_cxr: base.id: './x' is no such folder; "),
-        (["study=mimic_cxr_smoke"], "config: data_root: not set, but the study reads a tree"),
+        (
+            ["study=mimic_cxr_smoke"],
+            "config: data_root: not set, but study mimic_cxr_smoke reads a tree",
+        ),
         (["study=mimic_cxr_smoke", "data_root=none"], "config: data_root: no folder none; set"),
         (["study=mimic_cxr_smoke", "data_root=."], "data_root: . holds no mimic-cxr-2.0.0-meta"),
     ],

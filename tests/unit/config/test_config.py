@@ -168,7 +168,9 @@ def test_study_file_that_is_no_study(tmp_path: Path, content: bytes, message: st
 
 
 def test_data_root_is_checked_where_a_tree_is_read(tmp_path: Path) -> None:
-    assert "data_root: not set, but the study reads a tree" in refusal(study="mimic_cxr_smoke")
+    assert "data_root: not set, but study mimic_cxr_smoke reads a tree" in refusal(
+        study="mimic_cxr_smoke"
+    )
     missing = refusal(study="mimic_cxr_smoke", data_root=str(tmp_path / "none"))
     assert f"data_root: no folder {tmp_path / 'none'}; set data_root to" in missing
     (tmp_path / "mimic-cxr-2.0.0-metadata.csv.gz").touch()
