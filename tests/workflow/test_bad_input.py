@@ -48,7 +48,7 @@ def told(done: "subprocess.CompletedProcess[str]") -> list[str]:
         (["overrides={base: {id: ./x}}"], "study phantom_cxr: base.id: './x' is no such folder; "),
         (
             ["study=mimic_cxr_smoke"],
-            "config: data_root: not set, but study mimic_cxr_smoke reads a tree",
+            "data_root: not set, but study mimic_cxr_smoke reads a tree",
         ),
         (["study=mimic_cxr_smoke", "data_root=none"], "config: data_root: no folder none; set"),
         (["study=mimic_cxr_smoke", "data_root=."], "data_root: . holds no mimic-cxr-2.0.0-meta"),
