@@ -39,6 +39,11 @@ configfile: SITE_FILE if Path(SITE_FILE).is_file() else workflow.source_path("co
 report: "workflow/report/workflow.rst"
 
 
+# SIGTERM at the wrong moment would freeze Snakemake.
+onstart:
+    handle_apart()
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/studies.smk"
 include: f"workflow/rules/sources/{SOURCE.rules}"

@@ -162,3 +162,35 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
     snakemake(tmp_path, *words)
     assert (tmp_path / words[0]).exists()
     assert locks(tmp_path) == []
+
+
+# The signal comes while the scheduler books a finished job, with its lock held.
+SIGTERM_AT_WORK = """
+import os, signal, sys
+from snakemake.cli import main
+from snakemake.scheduling.job_scheduler import JobScheduler
+
+book = JobScheduler._finish_jobs
+
+def signalled(self):
+    if self._tofinish:
+        os.kill(os.getpid(), signal.SIGTERM)
+    book(self)
+
+JobScheduler._finish_jobs = signalled
+main(sys.argv[1:])
+"""
+
+
+def test_sigterm_ends_snakemake_whatever_it_is_at(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-c", SIGTERM_AT_WORK, "stratify_splits",
+            "--cores", "1", "--resources", "gpu=1", "--snakefile", str(ROOT / "Snakefile"),
+            "--directory", str(tmp_path), "--config", f"study={TINY}",
+        ],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert "Will exit after finishing currently running jobs" in done.stderr
+    assert (tmp_path / "results/tiny/phantom").is_dir()
+    assert not (tmp_path / "results/tiny/splits").exists()

@@ -6,6 +6,7 @@ from peft_ablation.config.runs import runs_needed
 from peft_ablation.config.swept import SWEPT, swept_lines
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
+from peft_ablation.termination import handle_apart
 from peft_ablation.training.checkpoint import NOT_PROTOCOL
 from snakemake.resources import Resources
 
