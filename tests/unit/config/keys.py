@@ -100,6 +100,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
         if not nested or own in ELSEWHERE:
             found.append(Key(own, field))
             continue
+        if str in get_args(field.annotation):  # a name will do, too
+            found.append(Key(own, field))
         found += keys(nested[0], f"{own}.{NAMED.get(name, '')}")
     return found
 
