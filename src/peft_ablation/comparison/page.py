@@ -206,8 +206,8 @@ def _meanings(words: Words, level: str) -> list[str]:
     return [
         *definitions,
         f"Intervals: {level}, of a crossed random-effects design: both the test {words.group}s "
-        f"(the same for every arm, so that differences are paired by {words.group}) and the seeds (an "
-        "arm's own) vary. Each score enters by the jackknife; Student's t is weighted by the parts "
+        f"(the same for every arm, so that differences are paired by {words.group}) and the seeds "
+        "(an arm's own) vary. Each score enters by the jackknife; Student's t is weighted by the parts "
         "of the variance (Cochran and Cox). Two seeds tell little, so that their intervals are "
         "wide; one seed tells nothing of how another run would come out, and its interval is about "
         "that run alone.",
