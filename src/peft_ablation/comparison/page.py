@@ -207,10 +207,10 @@ def _meanings(words: Words, level: str) -> list[str]:
         *definitions,
         f"Intervals: {level}, of a crossed random-effects design: both the test {words.group}s "
         f"(the same for every arm, so that differences are paired by {words.group}) and the seeds "
-        "(an arm's own) vary. Each score enters by the jackknife; Student's t is weighted by the parts "
-        "of the variance (Cochran and Cox). Two seeds tell little, so that their intervals are "
-        "wide; one seed tells nothing of how another run would come out, and its interval is about "
-        "that run alone.",
+        "(an arm's own) vary. Each score enters by the jackknife; Student's t is weighted by the "
+        "parts of the variance (Cochran and Cox). Two seeds tell little, so that their intervals "
+        "are wide; one seed tells nothing of how another run would come out, and its interval is "
+        "about that run alone.",
         "Verdict: better or worse where the interval of the difference leaves out 0, else not "
         "told apart. Where an arm has one seed it is about these runs, not about the arms. The "
         "intervals are not corrected for the number of comparisons.",
