@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from peft_ablation.config.site import Site
 from peft_ablation.config.study import Study
+from peft_ablation.config.suite import SuiteFile
 from peft_ablation.methods import ArmSettings
 from peft_ablation.plugins import built_in, plugin
 from peft_ablation.sources import DataSettings
@@ -57,6 +58,11 @@ def site_keys() -> list[Key]:
     return keys(Site)
 
 
+def suite_keys() -> list[Key]:
+    """Keys of a suite."""
+    return keys(SuiteFile)
+
+
 def study_keys() -> list[Key]:
     """Keys of every study, whatever its task, source and methods."""
     return keys(Study)
@@ -98,7 +104,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
         if not nested or own in ELSEWHERE:
             found.append(Key(own, field))
             continue
-        found += keys(nested[0], f"{own}." + ("<name>." if name == "arms" else ""))
+        by_name = get_origin(field.annotation) is dict
+        found += keys(nested[0], f"{own}." + ("<name>." if by_name else ""))
     return found
 
 
