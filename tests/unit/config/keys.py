@@ -25,6 +25,8 @@ KINDS: dict[str, tuple[str, str, type[BaseModel]]] = {
 """What has settings of its own: attribute of its module, its section, settings that all have."""
 ELSEWHERE = {"arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`"}
 """Keys whose own keys are those of another section."""
+NAMED = {"arms": "<name>.", "columns": "<role>.", "studies": "<name>."}
+"""Mappings whose keys a person chooses."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,11 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
         if not nested or own in ELSEWHERE:
             found.append(Key(own, field))
             continue
-        by_name = get_origin(field.annotation) is dict
-        found += keys(nested[0], f"{own}." + ("<name>." if by_name else ""))
+        origin = get_origin(field.annotation)
+        if origin is not dict and str in get_args(field.annotation):  # a name will do, too
+            found.append(Key(own, field))
+        chosen = "" if origin is tuple else NAMED.get(name, "")
+        found += keys(nested[0], f"{own}.{chosen}")
     return found
 
 
