@@ -130,7 +130,8 @@ def suite_rows(outcomes: Sequence[Outcome], confidence: float) -> list[dict[str,
     """Return one row an arm, in the order in which the studies name them.
 
     `mean` and `mean_rank` are over the studies that every arm is in and has a score in, `shared`;
-    `mean` is None where in some studies more is better and in others less.
+    `mean_of_all` is over all studies, for arms that are in all. Means are None where in some
+    studies more is better and in others less. `honest_learning` counts among `honest_known`.
     """
     arms = list(dict.fromkeys(arm for outcome in outcomes for arm in outcome.rows))
     shared = [o for o in outcomes if all(o.value(arm) is not None for arm in arms)]
@@ -140,15 +141,18 @@ def suite_rows(outcomes: Sequence[Outcome], confidence: float) -> list[dict[str,
         own = [outcome for outcome in outcomes if arm in outcome.rows]
         verdicts = [outcome.verdict(arm) for outcome in own]
         honest = [outcome.rows[arm].get("honest_learning") for outcome in own]
+        everywhere = outcomes if all(o.value(arm) is not None for o in outcomes) else ()
         rows.append(
             {
                 "arm": arm,
                 "studies": len(own),
                 "shared": len(shared),
                 **_mean_score(arm, shared, confidence),
+                **_mean_of_all(arm, everywhere, confidence),
                 "mean_rank": float(np.mean([rank[arm] for rank in ranks])) if ranks else None,
                 **{verdict.replace(" ", "_"): verdicts.count(verdict) for verdict in VERDICTS},
                 "honest_learning": honest.count(True),
+                "honest_known": len(honest) - honest.count(None),
                 "trainable_parameters": max(o.rows[arm]["trainable_parameters"] for o in own),
                 "train_seconds": float(sum(o.rows[arm]["train_seconds"] for o in own)),
                 **{k: v for outcome in outcomes for k, v in _of_study(arm, outcome).items()},
@@ -159,28 +163,35 @@ def suite_rows(outcomes: Sequence[Outcome], confidence: float) -> list[dict[str,
 
 def _mean_score(arm: str, shared: Sequence[Outcome], confidence: float) -> dict[str, Any]:
     """Return the mean headline score over studies and its difference to the reference's."""
-    names = ("mean", "mean_difference")
-    nothing = {f"{name}{end}": None for name in names for end in ("", "_low", "_high")}
-    if not shared or len({outcome.higher_is_better for outcome in shared}) > 1:
-        return nothing
+    mean = _mean(arm, shared)
+    references = {outcome.reference for outcome in shared} - {None, arm}
+    theirs = _mean(str(references.pop()), shared) if len(references) == 1 else None
+    one = len({outcome.reference for outcome in shared}) == 1
+    difference = None
+    if mean is not None and theirs is not None and one:
+        difference = (mean[0] - theirs[0], mean[1] - theirs[1])
+    return _told("mean", mean, confidence) | _told("mean_difference", difference, confidence)
 
-    def mean(name: str) -> tuple[float, Array]:
-        values = [outcome.value(name) for outcome in shared]
-        drawn = [outcome.replicates[name] for outcome in shared]
-        return float(np.mean(np.array(values, dtype=float))), np.mean(drawn, axis=0)
 
-    def told(name: str, value: float, drawn: Array) -> dict[str, Any]:
-        low, high = percentile_interval(drawn, confidence) or (None, None)
-        return {name: value, f"{name}_low": low, f"{name}_high": high}
+def _mean_of_all(arm: str, studies: Sequence[Outcome], confidence: float) -> dict[str, Any]:
+    return _told("mean_of_all", _mean(arm, studies), confidence)
 
-    value, drawn = mean(arm)
-    found = {**nothing, **told("mean", value, drawn)}
-    references = {outcome.reference for outcome in shared}
-    reference = references.pop()
-    if references or reference is None or reference == arm:
-        return found
-    theirs, drawn_theirs = mean(reference)
-    return found | told("mean_difference", value - theirs, drawn - drawn_theirs)
+
+def _mean(arm: str, studies: Sequence[Outcome]) -> tuple[float, Array] | None:
+    """Return the mean score of an arm over studies, and its replicates; None where there is none.
+
+    Scores of which more is better are not added to others.
+    """
+    if len({outcome.higher_is_better for outcome in studies}) != 1:
+        return None
+    values = np.array([outcome.value(arm) for outcome in studies], dtype=float)
+    return float(values.mean()), np.mean([o.replicates[arm] for o in studies], axis=0)
+
+
+def _told(name: str, mean: tuple[float, Array] | None, confidence: float) -> dict[str, Any]:
+    value, drawn = mean or (None, None)
+    low, high = (drawn is not None and percentile_interval(drawn, confidence)) or (None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _of_study(arm: str, outcome: Outcome) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def suite_page(
         Heading(f"{title}: comparison across studies", 1),
         *smoke,
         Paragraph(
-            f"{len(rows)} arms in {len(outcomes)} studies. Each study shows its headline score, "
+            f"{len(rows)} arms in {_studies(len(outcomes))}. Each study shows its headline score, "
             f"the mean over seeds, in brackets the {level} interval over its test groups and seeds."
         ),
         Heading("Scores"),
@@ -87,12 +87,15 @@ def _differences(rows: Sequence[Row], outcomes: "Sequence[Outcome]") -> Table:
 
 
 def _over_all(rows: Sequence[Row]) -> Table:
+    shared = _studies(rows[0]["shared"])
+    some = any(row["studies"] > row["shared"] for row in rows)
     return Table(
         (
             "arm",
-            f"mean score of {rows[0]['shared']} studies",
+            *(["mean score of all studies"] if some else []),
+            f"mean score of {shared}",
             "difference to the reference",
-            f"mean rank in {rows[0]['shared']} studies",
+            f"mean rank in {shared}",
             "better / worse / not told apart",
             "learnt honestly",
             "trainable parameters",
@@ -101,11 +104,14 @@ def _over_all(rows: Sequence[Row]) -> Table:
         [
             [
                 row["arm"],
+                *([_interval(row, "mean_of_all", DIGITS)] if some else []),
                 _interval(row, "mean", DIGITS),
                 _interval(row, "mean_difference", DIGITS, "+"),
                 _plain(row["mean_rank"], 2),
                 _verdicts(row),
-                f"{row['honest_learning']} of {row['studies']}",
+                f"{row['honest_learning']} of {row['honest_known']}"
+                if row["honest_known"]
+                else NONE,
                 f"{row['trainable_parameters']:,}",
                 _plain(row["train_seconds"], 1),
             ]
@@ -125,12 +131,13 @@ def _meanings(rows: Sequence[Row], outcomes: "Sequence[Outcome]", level: str) ->
         f"{said['title'][:1].upper()}{said['title'][1:]}: {said['definition']}."
         for said in headlines.values()
     ]
-    shared, some = rows[0]["shared"], len({row["studies"] for row in rows}) > 1
+    shared, some = rows[0]["shared"], any(row["studies"] > rows[0]["shared"] for row in rows)
     return [
         *told,
         f"Mean score: the plain mean of the headline scores, each study with the same weight, over "
-        f"the {shared} studies that every arm is in"
-        f"{'; an arm that lacks a study keeps it out of every mean' if some else ''}. Its {level} "
+        f"the {_studies(shared)} that every arm is in"
+        f"{', and for arms that are in all studies over all; compare within a column' * some}. "
+        f"Its {level} "
         "interval takes the studies as given and their test sets as independent: it says how far "
         "these studies' scores can be trusted, and nothing of a further study.",
         "Mean rank: in each of these studies the arms are ranked by their score, 1 the best, equal "
@@ -141,7 +148,8 @@ def _meanings(rows: Sequence[Row], outcomes: "Sequence[Outcome]", level: str) ->
         "the reference leaves out 0, and on which side. Of twenty such intervals at 95 %, one "
         "leaves out 0 by chance alone: nothing here is corrected for their number.",
         "Learnt honestly: in how many of its studies the arm beats every baseline that it must and "
-        "loses what it has when its inputs are permuted, as each study's own page says.",
+        "loses what it has when its inputs are permuted, as each study's own page says; studies "
+        "where this is not known are left out.",
         "Trainable parameters: the largest of the studies, whose heads may differ. Training: the "
         "sum over studies of the mean seconds of a run.",
     ]
@@ -175,6 +183,14 @@ def _caveats(rows: Sequence[Row], outcomes: "Sequence[Outcome]") -> list[str]:
         "files for learning rates and how they were chosen, and their pages for costs and caveats."
     )
     return found
+
+
+def _of(number: int, every: int) -> str:
+    return f"{number} of {every}" if every else NONE
+
+
+def _studies(number: int) -> str:
+    return f"{number} stud{'y' if number == 1 else 'ies'}"
 
 
 def _digits(outcome: "Outcome") -> int:

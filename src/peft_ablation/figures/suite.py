@@ -57,7 +57,7 @@ def plot_suite(
                 Line2D([], [], color=INK, linewidth=1.1, linestyle="dotted"),
             ],
             ["mean over seeds, interval", "reference arm", "best without training"],
-            30 * columns,
+            34 * columns,
         )
         write_figure(figure, _behind(outcomes), outputs)
 

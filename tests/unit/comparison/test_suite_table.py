@@ -95,6 +95,7 @@ def test_means_are_over_the_studies_that_every_arm_has_a_score_in() -> None:
         outcome("c", {"fft": 0.0, "lora": None}),
     )
     assert [found[arm]["mean"] for arm in ("fft", "lora")] == [0.5, 0.25]
+    assert [found[arm]["mean_of_all"] for arm in ("fft", "lora")] == [0.5, None]
     assert [found[arm]["studies"] for arm in ("fft", "lora")] == [3, 2]
     assert found["fft"]["shared"] == 1
     assert found["lora"]["b"] is None
