@@ -66,6 +66,7 @@ def compare_arms(
     confidence: float,
     table: str | Path,
     words: str | Path,
+    replicates_table: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
     manifest: str | Path,
@@ -73,6 +74,8 @@ def compare_arms(
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
+    `replicates_table` (Parquet: `arm`, `metric`, `replicates`, a list of `bootstrap_samples`) holds
+    the resampled scores behind the intervals; one resample is the same draw of groups for each arm.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -104,6 +107,16 @@ def compare_arms(
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
+    write_table(
+        pl.DataFrame(
+            [
+                {"arm": arm, "metric": metric, "replicates": drawn.tolist()}
+                for arm, by_metric in replicates.items()
+                for metric, drawn in by_metric.items()
+            ]
+        ),
+        replicates_table,
+    )
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"Comparison of arms, study {study}"))
     inputs = {str(path): Path(path) for path in (*scores, *sums, *costs)}
