@@ -1,7 +1,6 @@
 """An image classifier of transformers: its head, loss, predictions and frozen part."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from peft_ablation.bases.cpu_kernels import lighten, pack
-from peft_ablation.bases.pixels import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from peft_ablation.artifacts import read_json
+from peft_ablation.bases.classifier import load_classifier
+from peft_ablation.bases.cpu_kernels import pack
+from peft_ablation.bases.pixels import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Normalize,
+)
 from peft_ablation.data.examples import Indices
-from peft_ablation.errors import InputError
 from peft_ablation.tasks.image_classification.examples import ImageExamples
 
 HEAD: Final = "classifier"
@@ -23,65 +29,12 @@ HEAD: Final = "classifier"
 def load_model(folder: str | Path, classes: Sequence[str] | None = None) -> Any:
     """Return the classifier of a local folder, in float32, on the CPU.
 
-    A head whose label names are `classes` is kept, its outputs put into their order; any other is
-    made anew as transformers does, from torch's global generator. Without `classes` the head is
-    what it is. Raises `InputError` where the folder lacks weights of anything but the head.
+    A head of other classes than `classes` is made anew; see `load_classifier`.
     """
     from transformers import AutoConfig, AutoModelForImageClassification
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    saved = [config.id2label[place] for place in range(config.num_labels)]
-    wanted = list(classes or saved)
-    kept = sorted(saved) == sorted(wanted)
-    if not kept:
-        _name_labels(config, wanted)
-    with _quiet():
-        model, found = AutoModelForImageClassification.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True,
-            use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
-    made = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
-    odd = sorted(name for name in made if not name.startswith(f"{HEAD}."))
-    if odd:
-        raise InputError(
-            f"base {folder}: {len(odd)} weights are missing or of another shape than config.json "
-            f"says, first {odd[0]!r}; fetch the base again"
-        )
-    if not kept and not made:
-        # As many classes by chance: the old weights are of another task.
-        model.classifier = AutoModelForImageClassification.from_config(config).classifier
-    if kept and saved != wanted:
-        _reorder(head_of(model), [saved.index(name) for name in wanted])
-        _name_labels(model.config, wanted)
-    lighten(model)
-    return model
-
-
-def _name_labels(config: Any, classes: Sequence[str]) -> None:
-    config.id2label = dict(enumerate(classes))
-    config.label2id = {name: place for place, name in enumerate(classes)}
-
-
-def _reorder(head: nn.Module, order: Sequence[int]) -> None:
-    """Put the outputs of a head into another order."""
-    last = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
-    with torch.no_grad():
-        for parameter in last.parameters():
-            parameter.copy_(parameter[list(order)].clone())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence bars and the report of a new head: each job says in its log what it does."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+    return load_classifier(AutoModelForImageClassification, config, folder, (HEAD,), classes)
 
 
 def head_of(model: Any) -> nn.Module:
@@ -93,7 +46,10 @@ def head_of(model: Any) -> nn.Module:
 
 
 def normalize_of(base: str | Path) -> Normalize:
-    """Return the normalisation that a base says, ImageNet's where it says none."""
+    """Return the normalisation that a base says; where it says none, CLIP's or ImageNet's."""
+    config = Path(base, "config.json")
+    if config.is_file() and read_json(config).get("model_type") == "clip":
+        return Normalize.of(base, CLIP_MEAN, CLIP_STD)
     return Normalize.of(base, IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -156,10 +112,15 @@ class PooledFeatures:
     dtype = np.float32
     """As the head reads them, a few kilobytes an image: nothing is lost to rounding."""
 
-    def __init__(self, base: str | Path, device: torch.device) -> None:
-        """Load the base for prediction on `device`."""
+    def __init__(
+        self,
+        base: str | Path,
+        device: torch.device,
+        load: Callable[[str | Path], Any] = load_model,
+    ) -> None:
+        """Load the base by `load` for prediction on `device`; its head is what it may be."""
         self.device = device
-        self.model = load_model(base).to(device).eval()
+        self.model = load(base).to(device).eval()
         pack(self.model)
         self.normalize = normalize_of(base).to(device)
         head_of(self.model).register_forward_pre_hook(self._keep)
