@@ -72,7 +72,7 @@ ENGINE = [
 WORDS = {"chexpert", "git", "clip", "vit"}
 """Words of particular sources and bases, besides the plugins' own names."""
 
-EVERYDAY = {"full", "none", "peft", "prefix", "prompt", "tree"}
+EVERYDAY = {"full", "none", "peft", "prefix", "prompt", "table", "tree"}
 """Names that mean other things too: they count where something is compared with them."""
 
 NAMED: dict[tuple[str, str], str] = {

@@ -12,6 +12,11 @@ def base_rule(kind, place):
     return kind + (f"_{number + 1}" if number else "")
 
 
+def trains_tokenizer(place):
+    """Tell whether a random base comes with a tokenizer trained on the study's texts."""
+    return isinstance(settings(place.base.random)["tokenizer"], dict)
+
+
 for place in PLACES:
     if made_by_another_study(place.folder):
         continue
@@ -48,6 +53,8 @@ for place in PLACES:
         rule:
             name:
                 base_rule("make_random_base", place)
+            input:
+                **({"texts": SPLITS["train"]} if trains_tokenizer(place) else {}),
             output:
                 model=directory(place.folder),
             log:

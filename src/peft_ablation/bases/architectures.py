@@ -307,5 +307,8 @@ _CONDITIONS: Final[Mapping[str, Callable[[Values, int, int], bool]]] = {
     "bottleneck": lambda value, _stage, _layer: value("layer_type") == "bottleneck",
     "shortcut": _has_shortcut,
     "projection": _has_projection,
+    "narrow_embedding": lambda value, _stage, _layer: (
+        value("embedding_size") != value("hidden_size")
+    ),
 }
 """When a module is there, for those that are not always: (settings, stage, layer) to yes or no."""

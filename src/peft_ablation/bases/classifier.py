@@ -34,11 +34,8 @@ def load_classifier(
             use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
     made = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
-    of_heads = {
-        name
-        for name, _ in model.named_parameters()
-        if name.startswith(tuple(f"{h}." for h in heads))
-    }
+    begins = tuple(f"{head}." for head in heads)
+    of_heads = {name for name, _ in model.named_parameters() if name.startswith(begins)}
     odd = sorted(made - of_heads)
     if odd:
         raise InputError(

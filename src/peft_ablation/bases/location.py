@@ -25,13 +25,17 @@ class Place:
 def place_of(base: "Base", *, bases: str, results: str, prompt: str) -> Place:
     """Return where a base lies: under `bases`, shared by studies, or beside a study's results.
 
-    A run's result is this study's copy, adapters merged, in `<results>/bases/`.
+    In `<results>/bases/` are a run's result, this study's copy with adapters merged, and a random
+    base whose tokenizer is trained on the study's texts.
     """
     if base.run is not None:
         return Place(f"{results}/bases/{run_name(base.run)}", base)
     values: Mapping[str, Any] = base.model_dump(mode="json")
     if base.kind == "random":
-        return Place(f"{bases.rstrip('/')}/random-{sha256_json(values['random'])[:8]}", base)
+        # A tokenizer trained on this study's texts makes it this study's base.
+        trained = isinstance(values["random"]["tokenizer"], dict)
+        beside = f"{results}/bases" if trained else bases.rstrip("/")
+        return Place(f"{beside}/random-{sha256_json(values['random'])[:8]}", base)
     return Place(base_folder(bases, values, prompt), base)
 
 

@@ -6,6 +6,7 @@ of torch: settings are checked when the DAG is built.
 """
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,6 +22,7 @@ from peft_ablation.bases.architectures import (
     nested,
 )
 from peft_ablation.bases.fetch import TOKENIZERS
+from peft_ablation.bases.tokenizer import SMALLEST, train_tokenizer
 from peft_ablation.config.section import Section, Seed
 from peft_ablation.errors import InputError, near_miss
 
@@ -49,6 +51,15 @@ _DIVISORS: Final = {
 Positive = Annotated[float, Field(gt=0)]
 
 
+class TrainedTokenizer(Section):
+    """A byte-level BPE tokenizer trained on the texts of the study's training split."""
+
+    vocabulary: int = Field(2000, ge=SMALLEST)
+    """Most tokens; 261 are the bytes and five marks alone, the same whatever the texts."""
+    columns: tuple[str, ...] = Field(("text", "text_pair"), min_length=1)
+    """Columns of the examples table with texts; those that it lacks are passed over."""
+
+
 class RandomBase(Section):
     """A base with random weights."""
 
@@ -58,9 +69,9 @@ class RandomBase(Section):
     """Keys of its transformers config, such as `hidden_size`; others have the class's defaults."""
     seed: Seed = 0
     """Seed of the weights."""
-    tokenizer: str | None = None
-    """Folder of a tokenizer to go with it; vocabulary and special tokens of the config are then
-    the tokenizer's."""
+    tokenizer: str | TrainedTokenizer | None = None
+    """Folder of a tokenizer to go with it, or how one is trained on the study's training texts;
+    vocabulary and special tokens of the config are then the tokenizer's."""
     image_size: int | None = Field(None, ge=1)
     """Side of its images in pixels, where `config` has no key for it (ResNet; default 224)."""
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -99,6 +110,12 @@ class RandomBase(Section):
                     f"found {size}, but config says {made.image_size}; set image_size there"
                 )
         return size
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether its tokenizer, and so the base, depends on the study's training texts."""
+        trained = self.tokenizer
+        return isinstance(trained, TrainedTokenizer) and trained.vocabulary > SMALLEST
 
 
 def _checked(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,15 +197,14 @@ def random_base_name(settings: Mapping[str, Any]) -> str:
 
     `settings` are the fields of `RandomBase`. Raises `InputError` where the tokenizer is none.
     """
-    tokenizer = settings["tokenizer"]
-    files = {path.name: sha256_file(path) for path in _tokenizer_files(tokenizer)}
-    made_by = {**settings, "tokenizer": files, "version": RANDOM_VERSION}
+    files = {path.name: sha256_file(path) for path in _tokenizer_files(settings["tokenizer"])}
+    made_by = {**settings, "tokenizer": files or settings["tokenizer"], "version": RANDOM_VERSION}
     return f"random-{sha256_json(made_by)[:8]}"
 
 
-def _tokenizer_files(folder: str | Path | None) -> list[Path]:
-    if folder is None:
-        return []
+def _tokenizer_files(folder: object) -> list[Path]:
+    if not isinstance(folder, str | Path):
+        return []  # none, or trained on texts
     found = [Path(folder, name) for name in _TOKENIZER_FILES if Path(folder, name).is_file()]
     if not any(path.name in TOKENIZERS for path in found):
         raise InputError(
@@ -203,17 +219,20 @@ def make_random_base(
     architecture: str,
     config: Mapping[str, Any],
     seed: int,
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | Mapping[str, Any] | None = None,
     image_size: int | None = None,
     image_mean: Sequence[float] = (0.5, 0.5, 0.5),
     image_std: Sequence[float] = (0.5, 0.5, 0.5),
+    texts: str | Path | None = None,
 ) -> None:
     """Write a model of these settings (see `RandomBase`) to the folder `output`, whole or not.
 
-    The folder holds config and weights (float32, safetensors) as `from_pretrained` reads them, the
-    tokenizer's files, image preprocessing where the model takes images, and `base.json` with what
-    it was made by. The same arguments give the same bytes. A head has transformers' two classes: a
-    task makes its own. Raises `InputError` for settings that transformers refuses.
+    `texts` is the table that a tokenizer is trained on, where `tokenizer` are the fields of
+    `TrainedTokenizer`. The folder holds config and weights (float32, safetensors) as
+    `from_pretrained` reads them, the tokenizer's files, image preprocessing where the model takes
+    images, and `base.json` with what it was made by. The same arguments give the same bytes. A head
+    has transformers' two classes: a task makes its own. Raises `InputError` for settings that
+    transformers refuses.
     """
     import torch
     import transformers
@@ -221,6 +240,16 @@ def make_random_base(
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    if isinstance(tokenizer, Mapping):
+        with tempfile.TemporaryDirectory() as trained:
+            assert texts is not None
+            lines = _lines(texts, tokenizer["columns"])
+            train_tokenizer(lines, tokenizer["vocabulary"], trained)
+            make_random_base(
+                output, architecture=architecture, config=config, seed=seed, tokenizer=trained,
+                image_size=image_size, image_mean=image_mean, image_std=image_std,
+            )  # fmt: skip
+        return
     files = _tokenizer_files(tokenizer)
     keys = config_keys(architecture)
     settings = {**keys.required, **_checked(architecture, config)}
@@ -259,6 +288,20 @@ def make_random_base(
                 "tokenizer": {path.name: sha256_file(path) for path in files} or None,
             },
         )
+
+
+def _lines(table: str | Path, columns: Sequence[str]) -> Iterator[str]:
+    """Yield the texts of a table, column by column."""
+    import polars as pl
+
+    found = [name for name in columns if name in pl.read_parquet_schema(table)]
+    if not found:
+        raise InputError(
+            f"base.random.tokenizer.columns: {table} has none of {', '.join(columns)}, found "
+            f"{', '.join(pl.read_parquet_schema(table))}"
+        )
+    for name in found:
+        yield from pl.read_parquet(table, columns=[name])[name].drop_nulls()
 
 
 def _vocabulary(

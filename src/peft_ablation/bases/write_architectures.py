@@ -97,6 +97,27 @@ _VIT: Final = _vit(r"vit\.layers\.\d+\.")
 _CLIP_VISION: Final = _clip(r"vision_model\.encoder\.layers\.\d+\.")
 _CLIP_TEXT: Final = _clip(r"text_model\.encoder\.layers\.\d+\.")
 _CONVOLUTIONS: Final = r"resnet\.(embedder|encoder)\..*convolution"
+_GPT2: Final = _tower(
+    r"transformer\.h\.\d+\.",
+    r"attn\.c_(attn|proj)",
+    r"mlp\.c_(fc|proj)",
+    query_key_value=r"attn\.c_attn",
+)
+_LLAMA: Final = _tower(
+    r"model\.layers\.\d+\.",
+    r"self_attn\.(q|k|v|o)_proj",
+    r"mlp\.(gate|up|down)_proj",
+    query_value=r"self_attn\.[qv]_proj",
+)
+_DEBERTA_V3: Final = {
+    "relative_attention": True,
+    "position_biased_input": False,
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "type_vocab_size": 0,
+    "conv_kernel_size": 0,
+}
+"""What of DeBERTa-v3 decides which modules there are; its config.json says each of them."""
 _NO_DECODER: Final = {"is_decoder": False, "add_cross_attention": False}
 
 CLASSES: Final = (
@@ -192,14 +213,69 @@ CLASSES: Final = (
         requires=_NO_DECODER,
     ),
     Described(
+        "DistilBertForSequenceClassification",
+        blocks={"distilbert.transformer.layer.{layer}": "n_layers"},
+        targets=_tower(
+            r"distilbert\.transformer\.layer\.\d+\.",
+            r"attention\.(q|k|v|out)_lin",
+            r"ffn\.lin[12]",
+            query_value=r"attention\.[qv]_lin",
+        ),
+        heads=("pre_classifier", "classifier"),
+        layers="distilbert.transformer.layer.{layer}",
+        text="",
+        # No task type: PEFT does not find the width that prompts need.
+    ),
+    Described(
+        "DebertaV2ForSequenceClassification",
+        blocks={"deberta.encoder.layer.{layer}": "num_hidden_layers"},
+        targets=_tower(
+            r"deberta\.encoder\.layer\.\d+\.",
+            r"attention\.(self\.(query|key|value)_proj|output\.dense)",
+            r"(intermediate|output)\.dense",
+            query_value=r"attention\.self\.(query|value)_proj",
+        ),
+        heads=("pooler", "classifier"),
+        layers="deberta.encoder.layer.{layer}",
+        text="",
+        task_type="SEQ_CLS",
+        requires=_DEBERTA_V3,
+    ),
+    Described(
+        "ElectraForSequenceClassification",
+        blocks={"electra.encoder.layer.{layer}": "num_hidden_layers"},
+        targets=_bert(r"electra\.encoder\.layer\.\d+\."),
+        heads=("classifier",),
+        layers="electra.encoder.layer.{layer}",
+        text="",
+        # No task type: PEFT does not find the width that prompts need.
+        requires=_NO_DECODER,
+        when={r"embeddings_project": "narrow_embedding"},
+    ),
+    Described(
+        "GPT2ForSequenceClassification",
+        blocks={"transformer.h.{layer}": "n_layer"},
+        targets=_GPT2,
+        heads=("score",),
+        layers="transformer.h.{layer}",
+        text="",
+        task_type="SEQ_CLS",
+        requires={"add_cross_attention": False},
+    ),
+    Described(
+        "LlamaForSequenceClassification",
+        blocks={"model.layers.{layer}": "num_hidden_layers"},
+        targets=_LLAMA,
+        heads=("score",),
+        layers="model.layers.{layer}",
+        text="",
+        task_type="SEQ_CLS",
+        requires={"attention_bias": False, "mlp_bias": False},
+    ),
+    Described(
         "GPT2LMHeadModel",
         blocks={"transformer.h.{layer}": "n_layer"},
-        targets=_tower(
-            r"transformer\.h\.\d+\.",
-            r"attn\.c_(attn|proj)",
-            r"mlp\.c_(fc|proj)",
-            query_key_value=r"attn\.c_attn",
-        ),
+        targets=_GPT2,
         heads=("lm_head",),
         layers="transformer.h.{layer}",
         tied_to="transformer.wte",
@@ -210,12 +286,7 @@ CLASSES: Final = (
     Described(
         "LlamaForCausalLM",
         blocks={"model.layers.{layer}": "num_hidden_layers"},
-        targets=_tower(
-            r"model\.layers\.\d+\.",
-            r"self_attn\.(q|k|v|o)_proj",
-            r"mlp\.(gate|up|down)_proj",
-            query_value=r"self_attn\.[qv]_proj",
-        ),
+        targets=_LLAMA,
         heads=("lm_head",),
         layers="model.layers.{layer}",
         tied_to="model.embed_tokens",

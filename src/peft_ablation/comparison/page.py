@@ -138,6 +138,7 @@ def _honesty(rows: Sequence[Row], words: Words) -> Table:
             "arm",
             f"{head}, inputs shuffled",
             "lost",
+            *(f"{head}, {control['title']}" for control in words.controls.values()),
             *(f"{words.title(metric)}, inputs shuffled" for metric in others),
             *(
                 f"beats {words.baselines.get(claim.baseline, claim.baseline)}: "
@@ -152,6 +153,10 @@ def _honesty(rows: Sequence[Row], words: Words) -> Table:
                 row["arm"],
                 _rounded(row[f"{words.headline}_shuffled"], words, words.headline),
                 _plain(row[f"{words.headline}_lost_when_shuffled"], 0, 100, " %"),
+                *(
+                    _rounded(row[f"{words.headline}_{control}"], words, words.headline)
+                    for control in words.controls
+                ),
                 *(_rounded(row[f"{metric}_shuffled"], words, metric) for metric in others),
                 *(_yes(row[words.claim(claim)]) for claim in words.claims),
                 _yes(row["loses_half_when_shuffled"]),
@@ -213,6 +218,10 @@ def _meanings(words: Words, level: str, samples: int) -> list[str]:
         "Inputs shuffled: the test inputs (images, say) are permuted among themselves before the "
         f"model predicts. A model that reads them loses its {words.title(words.headline)}; lost is "
         "the share of what it has above the baseline that it should fall to.",
+        *(
+            f"{control['title'][:1].upper()}{control['title'][1:]}: {control['meaning']}."
+            for control in words.controls.values()
+        ),
         "Training time is that of optimizer steps, without evaluation, saving and waiting; peak "
         "memory is the largest of all seeds; stored is what this arm needs on disk besides the "
         "base: the adapter, or the whole model.",

@@ -241,11 +241,16 @@ def _difference(
 def _honesty(
     runs: Sequence[Run], task: Task, metrics: Sequence[Metric], words: Words
 ) -> dict[str, Any]:
-    """Return the scores with shuffled inputs and of the baselines, and the verdicts on them."""
+    """Return the scores under each control and of the baselines, and the verdicts on them."""
     compared = [metric for metric in metrics if metric.compared]
     scores = {m.name: _mean([run.scores.get(m.name) for run in runs]) for m in compared}
     shuffled = {
         m.name: _mean([(run.scores["shuffled"] or {}).get(m.name) for run in runs])
+        for m in compared
+    }
+    controls = {
+        f"{m.name}_{name}": _mean([(run.scores.get(name) or {}).get(m.name) for run in runs])
+        for name in words.controls
         for m in compared
     }
     baselines = {
@@ -274,6 +279,7 @@ def _honesty(
     return {
         **{f"{name}_shuffled": value for name, value in shuffled.items()},
         f"{task.headline}_lost_when_shuffled": lost,
+        **controls,
         **{f"{name}_{metric}": value for (name, metric), value in baselines.items()},
         **verdicts,
         "honest_learning": honest,

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Words:
     """Title by name."""
     claims: tuple[Claim, ...]
     extras: tuple[Extra, ...]
+    controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`title` and `meaning` of the task's further controls, by name."""
 
     @classmethod
     def of(cls, task: Task, group: str, shown: Sequence[str] | None = None) -> "Words":
@@ -53,6 +55,10 @@ class Words:
             baselines={name: line.title for name, line in task.baselines().items()},
             claims=tuple(task.claims),
             extras=tuple(task.extras),
+            controls={
+                name: {"title": control.title, "meaning": control.meaning}
+                for name, control in task.controls().items()
+            },
         )
 
     @classmethod
@@ -67,15 +73,21 @@ class Words:
                 "shown": tuple(found["shown"]),
                 "claims": tuple(Claim(**claim) for claim in found["claims"]),
                 "extras": tuple(Extra(**extra) for extra in found["extras"]),
+                "controls": {
+                    told["name"]: {"title": told["title"], "meaning": told["meaning"]}
+                    for told in found.get("controls", ())
+                },
             }
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; what has an order is a list, as JSON files have sorted keys."""
+        controls = [{"name": name, **told} for name, told in self.controls.items()]
         return {
-            **asdict(self),
+            **{key: value for key, value in asdict(self).items() if key != "controls"},
             "metrics": list(self.metrics.values()),
             "baselines": [{"name": name, "title": title} for name, title in self.baselines.items()],
+            **({"controls": controls} if controls else {}),
         }
 
     @property

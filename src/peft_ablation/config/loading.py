@@ -288,6 +288,13 @@ def _check(config: Config, where: str) -> None:
             f"{where}: split.unit: found {study.split.unit!r}, allowed with this source: "
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
+    columns = config.source.columns
+    for column in config.task.columns:
+        if columns is not None and column not in columns:
+            raise InputError(
+                f"{where}: data.columns: no {column!r}, which task {study.task.name} reads; found "
+                f"{', '.join(sorted(columns))}{near_miss(column, columns)}"
+            )
     for name in study.arms:
         _check_circle(config, (name,), where)
     bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}

@@ -93,7 +93,11 @@ def _check(other: Config, run: RunOf, where: str) -> None:
 
 def _check_same_base(config: Config, name: str, start: OtherRun) -> None:
     ours, theirs = config.start(name), start.base
-    if ours != theirs and start.config.study.base_of(start.run.arm) != config.study.base_of(name):
+    base = config.study.base_of(name)
+    other = start.config.study.base_of(start.run.arm) != base
+    if ours != theirs and (
+        other or (base.kind == "random" and base.random and base.random.of_texts)
+    ):
         raise InputError(
             f"study {config.name}: arms.{name}.init_from: run {start.run.study}/{start.run.arm} is "
             f"of base {theirs}, expected this arm's, {ours}; an adapter fits its own base alone"

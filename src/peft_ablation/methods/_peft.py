@@ -261,7 +261,7 @@ def _save_whole(config: Any, model: "nn.Module", modules: Sequence[str]) -> None
         )
     names = [name for name, _ in model.named_modules()]
     for module in modules:
-        odd = [name for name in names if name.endswith(module) and name != module]
+        odd = [name for name in names if name.endswith(module) and name not in modules]
         if odd or module not in names:
             raise InputError(
                 f"method: the head {module!r} cannot be saved with an adapter: "

@@ -1,8 +1,9 @@
 """Metrics of a predicted class: columns `label` (true), `predicted`, `probability` and `nll`.
 
 For each class three counts are summed: how often it is true, how often it is predicted, and how
-often both. Accuracy and every precision, recall and F1 follow from them; the K x K confusion
-matrix, which a study of a thousand classes could not sum by group, stands in the details.
+often both. Accuracy, every precision, recall and F1, and the Matthews correlation follow from them;
+the K x K confusion matrix, which a study of a thousand classes could not sum by group, stands in
+the details.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,12 @@ BINS: Final = 15
 """Bins of the calibration error, as in Guo et al. (2017)."""
 
 
-def class_metrics(classes: Sequence[str]) -> tuple[Metric, ...]:
+def class_metrics(
+    classes: Sequence[str], *, matthews: bool = False, positive: str | None = None
+) -> tuple[Metric, ...]:
     """Return accuracy, macro F1, the loss and the calibration error for these classes.
 
+    With `matthews` also the Matthews correlation, with `positive` also the F1 of that class.
     Predictions may hold no other class; a table without `probability` or `nll` lacks the metrics
     that need them.
     """
@@ -40,6 +44,8 @@ def class_metrics(classes: Sequence[str]) -> tuple[Metric, ...]:
             "class that is true or predicted at least once",
             counts, lambda sums: macro_f1(_by_class(sums)), unit="0 to 1", needs=("predicted",),
         ),
+        *([_matthews_metric(counts)] if matthews else []),
+        *([] if positive is None else [_f1_metric(counts, positive, classes)]),
         mean_of(
             "test_loss", "test loss", "nll", None,
             "mean negative log-likelihood of the true class, in nats",
@@ -67,6 +73,51 @@ def macro_f1(counts: Array) -> Array:
     seen = true + predicted > 0
     f1 = np.where(seen, 2 * right / np.where(seen, true + predicted, 1), 0)
     return _ratio(f1.sum(axis=-1), seen.sum(axis=-1))
+
+
+def matthews_correlation(counts: Array) -> Array:
+    """Return the Matthews correlation of counts (…, 3, K) → (…); NaN without examples.
+
+    Gorodkin's R_K (2004) = (n r - Σ t p) / √((n² - Σ t²) (n² - Σ p²)) of n examples, r of them
+    right, t and p how often a class is true and predicted: the confusion matrix's margins and trace
+    suffice. 0 where all examples are of one class, or all predictions, as scikit-learn has it.
+    """
+    true, predicted, right = np.moveaxis(counts, -2, 0)
+    rows = true.sum(axis=-1)
+    above = rows * right.sum(axis=-1) - (true * predicted).sum(axis=-1)
+    spread = (rows**2 - (true**2).sum(axis=-1)) * (rows**2 - (predicted**2).sum(axis=-1))
+    found = np.where(spread > 0, above / np.sqrt(np.where(spread > 0, spread, 1)), 0)
+    return np.where(rows > 0, found, np.nan)
+
+
+def f1_of(counts: Array, place: int) -> Array:
+    """Return the F1 of one class of counts (…, 3, K) → (…); 0 where it is never true or predicted.
+
+    NaN without examples.
+    """
+    true, predicted, right = np.moveaxis(counts, -2, 0)
+    seen = true[..., place] + predicted[..., place]
+    f1 = np.where(seen > 0, 2 * right[..., place] / np.where(seen > 0, seen, 1), 0)
+    return np.where(true.sum(axis=-1) > 0, f1, np.nan)
+
+
+def _matthews_metric(counts: Statistics) -> Metric:
+    return Metric(
+        "matthews", "Matthews correlation",
+        "correlation of true and predicted class, -1 to 1 (Matthews 1975; for more than two "
+        "classes Gorodkin 2004); 0 where one class is always predicted",
+        counts, lambda sums: matthews_correlation(_by_class(sums)), unit="-1 to 1",
+        needs=("predicted",),
+    )  # fmt: skip
+
+
+def _f1_metric(counts: Statistics, positive: str, classes: Sequence[str]) -> Metric:
+    place = list(classes).index(positive)
+    return Metric(
+        "f1", f"F1 of {positive}",
+        f"F1 = 2 right / (true + predicted) of the class {positive}",
+        counts, lambda sums: f1_of(_by_class(sums), place), unit="0 to 1", needs=("predicted",),
+    )  # fmt: skip
 
 
 def calibration_error(sums: Array) -> Array:

@@ -22,8 +22,8 @@ from peft_ablation.training.launch import own_devices
 
 log = logging.getLogger(__name__)
 
-SHUFFLED = "_shuffled"
-"""Ending of the columns predicted from shuffled inputs."""
+SHUFFLED = "shuffled"
+"""Name of the control that every task has, and ending of the columns predicted under it."""
 
 
 def load_trained(
@@ -53,7 +53,8 @@ def write_predictions(
     """Write one row a test example: its id and group, what is true and what is predicted.
 
     With `shuffle_inputs` also what is predicted when the test inputs are permuted among themselves
-    by `seed`, in columns that end in `_shuffled`.
+    by `seed`, in columns that end in `_shuffled`, and under each further control of the task, in
+    columns that end in its name.
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -74,8 +75,12 @@ def write_predictions(
         **predicted(examples, "predict"),
     }
     if shuffle_inputs:
-        again = predicted(bound.shuffled(examples, seed), "predict, shuffled inputs")
-        columns |= {f"{name}{SHUFFLED}": values for name, values in again.items()}
+        changed = {SHUFFLED: bound.shuffled} | {
+            name: control.change for name, control in bound.controls().items()
+        }
+        for control, change in changed.items():
+            again = predicted(change(examples, seed), f"predict, {control}")
+            columns |= {f"{name}_{control}": values for name, values in again.items()}
     write_table(pl.DataFrame(columns), output)
     log.info("%d predictions written to %s", len(examples), output)
 

@@ -37,7 +37,8 @@ DEFINITIONS: Final = {
 """What of scores.json is no metric and is not said by its name."""
 
 MODEL, SHUFFLED = "model", "shuffled"
-"""Names of the two sets of predictions that a model makes; baselines have their own."""
+"""Names of sets of predictions that every model makes; further controls and baselines have their
+own."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,15 @@ def score_predictions(
     metrics = bound.metrics
     resampling = Resampling(bootstrap_samples, confidence, seed)
     groups = table["group"].to_numpy()
-    own, shuffled = _variants(table)
+    controls = bound.controls()
+    own, changed = _variants(table, (SHUFFLED, *controls))
     missing = [name for metric in metrics for name in metric.needs if name not in own.columns]
     if missing:
         raise InputError(
             f"{predictions}: no column {missing[0]!r}, found {', '.join(table.columns)}; "
             "was it made by another version?"
         )
-    tables = {MODEL: own} | ({SHUFFLED: shuffled} if shuffled is not None else {})
+    tables = {MODEL: own, **changed}
     baselines = bound.baselines()
     for name, baseline in baselines.items():
         fixed = [pl.lit(value).alias(column) for column, value in baseline.columns.items()]
@@ -147,9 +149,10 @@ def score_predictions(
             **details[MODEL],
             "rows": table.height,
             "groups": len(sets[MODEL].groups),
-            "shuffled": {**sets[SHUFFLED].values, **details[SHUFFLED]}
-            if SHUFFLED in sets
-            else None,
+            **{
+                name: {**sets[name].values, **details[name]} if name in sets else None
+                for name in (SHUFFLED, *controls)
+            },
             "baselines": {
                 name: {
                     "title": baseline.title,
@@ -165,7 +168,9 @@ def score_predictions(
                 "confidence": confidence,
                 "seed": seed,
             },
-            "definitions": {metric.name: metric.definition for metric in metrics} | DEFINITIONS,
+            "definitions": {metric.name: metric.definition for metric in metrics}
+            | DEFINITIONS
+            | {name: control.meaning for name, control in controls.items()},
         },
     )
     log.info("scored %d examples of %d groups", table.height, len(sets[MODEL].groups))
@@ -183,14 +188,28 @@ def _read(path: str | Path) -> pl.DataFrame:
     return table
 
 
-def _variants(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Return the columns predicted from the true inputs and, where there, from shuffled ones."""
-    ending = "_shuffled"
-    changed = [name for name in table.columns if name.endswith(ending)]
-    own = table.drop(changed)
-    if not changed:
-        return own, None
-    return own, own.with_columns(table[name].alias(name.removesuffix(ending)) for name in changed)
+def _variants(
+    table: pl.DataFrame, controls: Sequence[str]
+) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Return what is predicted from the true inputs, and under each control that is there."""
+    # `predicted_second_shuffled` is of the control with the longer name.
+    longest_first = sorted(controls, key=len, reverse=True)
+    of = {
+        column: next(name for name in longest_first if column.endswith(f"_{name}"))
+        for column in table.columns
+        if column.endswith(tuple(f"_{name}" for name in controls))
+    }
+    own = table.drop(list(of))
+    changed = {
+        name: own.with_columns(
+            table[column].alias(column.removesuffix(f"_{name}"))
+            for column, control in of.items()
+            if control == name
+        )
+        for name in controls
+        if name in of.values()
+    }
+    return own, changed
 
 
 def _number(value: Array) -> float | None:

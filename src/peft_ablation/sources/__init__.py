@@ -69,6 +69,11 @@ class Source:
         """Settings of the cloud, where images come from there."""
         return None
 
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """Columns of the examples table besides its first four; None where reading alone tells."""
+        return None
+
     def inputs(self) -> Mapping[str, str]:
         """Return files whose change reads the examples again, by name."""
         return {}

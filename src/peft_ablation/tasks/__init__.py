@@ -6,7 +6,7 @@ read when the DAG is built, so a task's module imports torch only inside functio
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
@@ -78,6 +78,21 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A further change of the test inputs: what is left of the scores is shown, nothing demanded.
+
+    `Task.shuffled` is the one of which something is demanded: a model must fall with it.
+    """
+
+    title: str
+    """As a heading says it, such as `second texts shuffled`."""
+    meaning: str
+    """One sentence for the page: what is changed, and what it tells."""
+    change: "Callable[[Any, int], Any]"
+    """Examples and a seed → the same examples with changed inputs."""
+
+
+@dataclass(frozen=True)
 class Extra:
     """A further number of `Task.details` that the comparison shows: its mean over seeds."""
 
@@ -110,7 +125,7 @@ class Task(ABC):
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     columns: ClassVar[tuple[str, ...]]
     """Columns of the examples table that it reads besides `example_id`, `group` and `split`."""
-    truth: ClassVar[tuple[str, ...]] = ()
+    truth: tuple[str, ...] = ()
     """Columns of the predictions that are known, not predicted: what baselines are scored by."""
     images: ClassVar[bool] = False
     """Whether examples have an image, and so the image cache is made."""
@@ -126,7 +141,8 @@ class Task(ABC):
     """Prefixes of module names whose output `frozen_features` gives: an arm whose method changes
     none of them reads it from a cache. Empty: nothing is cached. `*`: all but the heads."""
     heads: ClassVar[tuple[str, ...]] = ()
-    """Modules made anew for the task, which every method that trains must train and save."""
+    """Modules made anew for the task, which every method that trains must train and save; see
+    `heads_of`."""
     example: ClassVar[str] = "example"
     """What a row is called on pages, in the singular."""
     own_forward: ClassVar[bool] = False
@@ -189,6 +205,10 @@ class Task(ABC):
         A head that the folder does not hold is made anew from torch's global generator.
         """
 
+    def heads_of(self, model: "nn.Module") -> tuple[str, ...]:
+        """Return `heads` of a model that `load_model` made: architectures may differ in them."""
+        return self.heads
+
     @abstractmethod
     def examples(
         self, table: str | Path, assets: Mapping[str, str | Path], base: str | Path
@@ -210,6 +230,10 @@ class Task(ABC):
     def shuffled(self, examples: Examples, seed: int) -> Examples:
         """Return the same examples with their inputs permuted, so that nobody keeps its own."""
         raise NotImplementedError
+
+    def controls(self) -> Mapping[str, Control]:
+        """Return what is shown beside `shuffled`, by the ending of its columns."""
+        return {}
 
     @abstractmethod
     def predictor(

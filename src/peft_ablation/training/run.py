@@ -77,16 +77,17 @@ class Run:
         total = self.settings["epochs"] * self.steps_per_epoch
         torch.manual_seed(given.seed)
         base = task.load_model(given.base)
+        heads = task.heads_of(base)
         self.model = self.method.apply(
             base,
             seed=given.seed,
-            heads=task.heads,
+            heads=heads,
             steps=total,
             batches=lambda: self._forwards(lambda model: task.loss_module(model, given.base)),
             state=start.method if start is not None else None,
         )
         if given.init_from is not None:
-            self.method.start_from(self.model, given.init_from, task.heads)
+            self.method.start_from(self.model, given.init_from, heads)
         loss = task.loss_module(self.model, given.base)
         self.module: nn.Module = accelerator.prepare_model(loss)
         self.steps = Steps(

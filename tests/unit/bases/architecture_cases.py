@@ -37,6 +37,14 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("RobertaForSequenceClassification", {}),
     ("RobertaForSequenceClassification", {"num_hidden_layers": 2}),
     ("BertForSequenceClassification", {"num_hidden_layers": 2}),
+    ("DistilBertForSequenceClassification", {}),
+    ("DistilBertForSequenceClassification", {"n_layers": 2}),
+    ("DebertaV2ForSequenceClassification", {}),
+    ("DebertaV2ForSequenceClassification", {"num_hidden_layers": 2}),
+    ("ElectraForSequenceClassification", {}),
+    ("ElectraForSequenceClassification", {"num_hidden_layers": 2, "embedding_size": 256}),
+    ("GPT2ForSequenceClassification", {"num_hidden_layers": 2}),
+    ("LlamaForSequenceClassification", {"num_hidden_layers": 2}),
     ("GPT2LMHeadModel", {}),
     ("GPT2LMHeadModel", {"num_hidden_layers": 2}),
     ("LlamaForCausalLM", {}),
@@ -48,11 +56,19 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ),
 ]
 
-GIVEN: dict[str, dict[str, dict[str, Any]]] = {
+GIVEN: dict[str, dict[str, Any]] = {
+    "DebertaV2ForSequenceClassification": {
+        "relative_attention": True,
+        "position_biased_input": False,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "type_vocab_size": 0,
+        "conv_kernel_size": 0,
+    },
     "VisionEncoderDecoderModel": {
         "encoder": {"model_type": "vit"},
         "decoder": {"model_type": "gpt2", "is_decoder": True, "add_cross_attention": True},
-    }
+    },
 }
 """What a config must say for the class to be the one meant."""
 
@@ -60,7 +76,7 @@ GIVEN: dict[str, dict[str, dict[str, Any]]] = {
 def built(class_name: str, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
     model_class = getattr(transformers, class_name, None) or getattr(clip, class_name)
     given = {
-        part: {**settings, **config.get(part, {})}
+        part: {**settings, **config.get(part, {})} if isinstance(settings, dict) else settings
         for part, settings in GIVEN.get(class_name, {}).items()
     }
     with torch.device(device):

@@ -22,6 +22,7 @@ from peft_ablation.bases.architectures import (
 )
 from peft_ablation.bases.write_architectures import as_text, entries
 from peft_ablation.errors import InputError
+from peft_ablation.tasks.text_classification import HEADS, TextClassification
 
 TINY = {
     "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "vocab_size": 40,
@@ -84,6 +85,11 @@ def by_default(class_name: str) -> Any:
         ("CLIPZeroShotClassifier", {}),
         ("RobertaForSequenceClassification", {}),
         ("BertForSequenceClassification", {}),
+        ("DistilBertForSequenceClassification", {}),
+        ("DebertaV2ForSequenceClassification", {}),
+        ("ElectraForSequenceClassification", {}),
+        ("GPT2ForSequenceClassification", {"num_hidden_layers": 1}),
+        ("LlamaForSequenceClassification", {"num_hidden_layers": 1}),
     ],
 )
 def test_heads_of_classifiers_hold_all_that_follows_the_number_of_classes(
@@ -96,11 +102,22 @@ def test_heads_of_classifiers_hold_all_that_follows_the_number_of_classes(
         }
         for n in (3, 7)
     )
-    (head,) = by_default(class_name).heads
+    head = by_default(class_name).heads[-1]
     changed = [name for name in three if three[name] != seven[name]]
     assert changed
     assert all(name.startswith(f"{head}.") for name in changed)
-    assert head in {name for name, _ in built(class_name, config).named_modules()}
+    names = {name for name, _ in built(class_name, config).named_modules()}
+    assert set(by_default(class_name).heads) <= names
+
+
+def test_heads_of_texts_are_those_that_the_task_makes_anew() -> None:
+    described = {
+        kind: by_default(name).heads
+        for kind, name in TextClassification.architectures.items()
+        if name in known_classes()
+    }
+    assert len(described) == 7
+    assert described == {kind: HEADS[kind] for kind in described}
 
 
 @pytest.mark.parametrize("class_name", ["GPT2LMHeadModel", "LlamaForCausalLM", "GitForCausalLM"])
@@ -292,6 +309,21 @@ SETS = {
     ),
     "BertForSequenceClassification": (
         {"num_hidden_layers": 2}, {"all": 12, "attention": 8, "mlp": 4, "query_value": 4},
+    ),
+    "DistilBertForSequenceClassification": (
+        {"n_layers": 2}, {"all": 12, "attention": 8, "mlp": 4, "query_value": 4},
+    ),
+    "DebertaV2ForSequenceClassification": (
+        {"num_hidden_layers": 2}, {"all": 12, "attention": 8, "mlp": 4, "query_value": 4},
+    ),
+    "ElectraForSequenceClassification": (
+        {"num_hidden_layers": 2}, {"all": 12, "attention": 8, "mlp": 4, "query_value": 4},
+    ),
+    "GPT2ForSequenceClassification": (
+        {"n_layer": 2}, {"all": 8, "attention": 4, "mlp": 4, "query_key_value": 2},
+    ),
+    "LlamaForSequenceClassification": (
+        {"num_hidden_layers": 2}, {"all": 14, "attention": 8, "mlp": 6, "query_value": 4},
     ),
     "GPT2LMHeadModel": (
         {"n_layer": 2}, {"all": 8, "attention": 4, "mlp": 4, "query_key_value": 2},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import transformers
@@ -12,11 +13,16 @@ from PIL import Image
 from pydantic import ValidationError
 from transformers import AutoTokenizer, ViTImageProcessorPil
 
-from peft_ablation.artifacts import read_json
+from peft_ablation.artifacts import read_json, write_table
 from peft_ablation.bases.architectures import architecture
 from peft_ablation.bases.fetch import check_base
 from peft_ablation.bases.phantom import make_tokenizer
-from peft_ablation.bases.random import RandomBase, make_random_base, random_base_name
+from peft_ablation.bases.random import (
+    RandomBase,
+    TrainedTokenizer,
+    make_random_base,
+    random_base_name,
+)
 from peft_ablation.errors import InputError
 
 VISION = {
@@ -37,6 +43,14 @@ BASES: dict[str, dict[str, Any]] = {
     "CLIPForImageClassification": {"vision_config": VISION},
     "RobertaForSequenceClassification": {**TEXT, "vocab_size": 40},
     "BertForSequenceClassification": {**TEXT, "vocab_size": 40},
+    "DistilBertForSequenceClassification": {
+        "dim": 16, "hidden_dim": 24, "n_layers": 1, "n_heads": 2, "vocab_size": 40,
+        "max_position_embeddings": 24,
+    },
+    "DebertaV2ForSequenceClassification": {**TEXT, "vocab_size": 40},
+    "ElectraForSequenceClassification": {**TEXT, "embedding_size": 8, "vocab_size": 40},
+    "GPT2ForSequenceClassification": {**GPT2, "vocab_size": 40},
+    "LlamaForSequenceClassification": {**TEXT, "vocab_size": 40, "num_key_value_heads": 1},
     "GPT2LMHeadModel": {**GPT2, "vocab_size": 40},
     "LlamaForCausalLM": {**TEXT, "vocab_size": 40, "num_key_value_heads": 1},
     "GitForCausalLM": {**TEXT, "vocab_size": 40, "vision_config": VISION},
@@ -152,6 +166,56 @@ def test_encoder_decoder_starts_ends_and_pads_as_its_decoder(words: Path, tmp_pa
 def test_vocabulary_smaller_than_the_tokenizer_is_refused(words: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"vocab_size: found 40, expected at least the \d+ tokens"):
         make(tmp_path / "base", "LlamaForCausalLM", tokenizer=words)
+
+
+ROBERTA = {key: value for key, value in TEXT.items() if key != "vocab_size"}
+LINES = ["low lower lowest", "new newer newest"]
+
+
+def train_words(folder: Path, lines: list[str], vocabulary: int, **columns: Any) -> Path:
+    """Make a small RoBERTa whose tokenizer is trained on these lines."""
+    folder.mkdir()
+    write_table(pl.DataFrame({"text": lines, "id": ["hidden"] * len(lines)}), folder / "t.parquet")
+    trained = TrainedTokenizer(vocabulary=vocabulary, **columns).model_dump()
+    return make(
+        folder / "base", "RobertaForSequenceClassification", ROBERTA, tokenizer=trained,
+        texts=folder / "t.parquet",
+    )  # fmt: skip
+
+
+def test_a_tokenizer_is_trained_on_the_texts_and_goes_with_the_base(tmp_path: Path) -> None:
+    base = train_words(tmp_path / "1", LINES, 270)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    assert len(tokenizer) == read_json(base / "config.json")["vocab_size"] == 270
+    assert "Ġlow" in tokenizer.get_vocab()
+    assert "hi" not in tokenizer.get_vocab()
+    assert tokenizer.decode(tokenizer("ünlike any", "other").input_ids) == (
+        "<s> ünlike any</s></s> other</s>"
+    )
+    found = read_json(base / "config.json")
+    assert (found["bos_token_id"], found["pad_token_id"], found["eos_token_id"]) == (0, 1, 2)
+    again = train_words(tmp_path / "2", LINES, 270)
+    for path in base.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_without_room_for_merges_all_texts_give_one_base(tmp_path: Path) -> None:
+    one, other = train_words(tmp_path / "1", LINES, 261), train_words(tmp_path / "2", ["x"], 261)
+    for path in one.iterdir():
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+    more = train_words(tmp_path / "3", ["x y x y"], 270) / "tokenizer.json"
+    assert more.read_bytes() != (one / "tokenizer.json").read_bytes()
+    bytes_alone, merged = (
+        RandomBase(architecture="GPT2LMHeadModel", tokenizer={"vocabulary": size})
+        for size in (261, 262)
+    )
+    assert not bytes_alone.of_texts
+    assert merged.of_texts
+
+
+def test_columns_without_texts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"t.parquet has none of report, found text, id"):
+        train_words(tmp_path / "1", LINES, 270, columns=("report",))
 
 
 def test_folder_without_tokenizer_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

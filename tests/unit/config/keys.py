@@ -24,6 +24,8 @@ KINDS: dict[str, tuple[str, str, type[BaseModel]]] = {
 """What has settings of its own: attribute of its module, its section, settings that all have."""
 ELSEWHERE = {"arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`"}
 """Keys whose own keys are those of another section."""
+NAMED = {"arms": "<name>.", "columns": "<role>."}
+"""Mappings whose keys a person chooses."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
         if not nested or own in ELSEWHERE:
             found.append(Key(own, field))
             continue
-        found += keys(nested[0], f"{own}." + ("<name>." if name == "arms" else ""))
+        found += keys(nested[0], f"{own}.{NAMED.get(name, '')}")
     return found
 
 

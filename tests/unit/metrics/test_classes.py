@@ -5,7 +5,13 @@ import polars as pl
 import pytest
 from sklearn import metrics as reference
 
-from peft_ablation.metrics.classes import class_details, class_metrics, confusion
+from peft_ablation.metrics.classes import (
+    class_details,
+    class_metrics,
+    confusion,
+    f1_of,
+    matthews_correlation,
+)
 from peft_ablation.metrics.metric import present, statistics_of, sum_columns, value_of
 
 CLASSES = ["ant", "bee", "cat", "dog"]
@@ -141,3 +147,36 @@ def test_a_class_outside_of_the_classes_is_no_prediction():
     table = pl.DataFrame({"label": ["ant"], "predicted": ["elk"]})
     with pytest.raises(pl.exceptions.InvalidOperationError, match="elk"):
         scores(table)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_matthews_and_the_f1_of_one_class_are_those_of_scikit_learn(count):
+    random = np.random.default_rng(count)
+    classes = [f"c{n}" for n in range(count)]
+    true = random.choice(classes, 80)
+    predicted = np.where(random.random(80) < 0.4, true, random.choice(classes, 80))
+    table = pl.DataFrame({"label": true, "predicted": predicted})
+    metrics = {m.name: m for m in class_metrics(classes, matthews=True, positive="c1")}
+    found = present(list(metrics.values()), table.columns)
+    sums = statistics_of(found, table).sum(axis=0)
+    columns = sum_columns(found)
+    matthews, f1 = (float(value_of(metrics[name], columns, sums)) for name in ("matthews", "f1"))
+    assert matthews == pytest.approx(reference.matthews_corrcoef(true, predicted))
+    expected = reference.f1_score(true, predicted, labels=["c1"], average=None)[0]
+    assert f1 == pytest.approx(expected)
+    assert 0 < matthews < 1
+
+
+def test_matthews_of_one_class_always_is_0_and_of_no_example_undefined():
+    # True 3 a and 1 b; a is predicted for all.
+    always = np.array([[3, 1], [4, 0], [3, 0]])
+    assert matthews_correlation(always) == 0
+    assert f1_of(always, 0) == pytest.approx(6 / 7)
+    assert f1_of(always, 1) == 0
+    assert np.isnan(matthews_correlation(np.zeros((3, 2))))
+    assert np.isnan(f1_of(np.zeros((3, 2)), 0))
+
+
+def test_pictures_keep_the_metrics_they_had():
+    names = [metric.name for metric in class_metrics(["a", "b"])]
+    assert names == ["accuracy", "macro_f1", "test_loss", "calibration_error"]

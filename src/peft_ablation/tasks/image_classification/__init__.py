@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from peft_ablation.config.section import Section
-from peft_ablation.errors import InputError, near_miss
 from peft_ablation.tasks import Baseline, Claim, Figure, Task, TaskSettings
+from peft_ablation.tasks._labels import classes_of, majority
 
 if TYPE_CHECKING:
     import polars as pl
@@ -132,32 +132,7 @@ class ImageClassification(Task):
 
         Raises `InputError` where `task.classes` are not those of the training split.
         """
-        labels = self.train["label"]
-        if labels.null_count():
-            raise InputError(
-                f"data: {labels.null_count()} of {len(labels)} training images have no label; give "
-                "each a class, or leave these rows out"
-            )
-        found = sorted(set(labels.to_list()))
-        wanted = tuple(self.settings["classes"] or found)
-        odd = sorted(set(found) - set(wanted))
-        if odd:
-            raise InputError(
-                f"task.classes: the training split has the class {odd[0]!r}, which is not listed"
-                f"{near_miss(odd[0], wanted)}; list it, or leave it out with data.classes"
-            )
-        absent = [name for name in wanted if name not in found]
-        if absent:
-            raise InputError(
-                f"task.classes: no training image is of the class {absent[0]!r}, found "
-                f"{', '.join(found)}{near_miss(absent[0], found)}"
-            )
-        if len(wanted) < 2:
-            raise InputError(
-                f"task: all training images are of the class {found[0]!r}, expected two classes or "
-                "more"
-            )
-        return wanted
+        return classes_of(self.train["label"], self.settings["classes"], self.example)
 
     @property
     def metrics(self) -> "tuple[Metric, ...]":
@@ -168,10 +143,7 @@ class ImageClassification(Task):
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest class of the training split; of equal ones, the first by name."""
-        counts = dict(self.train["label"].value_counts().iter_rows())
-        commonest = min(counts, key=lambda name: (-counts[name], name))
-        account = {"class": commonest, "training_share": counts[commonest] / self.train.height}
-        return {"majority": Baseline("commonest class, always", {"predicted": commonest}, account)}
+        return {"majority": majority(self.train["label"])}
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return scores by class and the confusion matrix."""

@@ -1,0 +1,197 @@
+"""Anybody's table: CSV, TSV, Parquet or JSON lines, with what its columns are.
+
+`data.columns` maps roles to columns of the files. Four roles are known everywhere (`example_id`,
+`group`, `split`, `balance`); the others are what the task reads: `image`, `text`, `label`, `score`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from peft_ablation.config.section import Name, Section
+from peft_ablation.errors import InputError
+from peft_ablation.sources import DataSettings, Source
+from peft_ablation.sources.table.location import located, on_disk
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ENDINGS: Final = {
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}  # fmt: skip
+"""Format by the ending of a file's name, in lower case and without `.gz`."""
+
+NUMBERS: Final = ("score",)
+"""Roles that hold numbers; the others hold text."""
+
+
+def _names(value: Any) -> Any:
+    """Return `names` with keys as the table's text has them; YAML reads 0 and no as it likes."""
+    if not isinstance(value, Mapping):
+        return value
+    for key, name in value.items():
+        if not isinstance(name, str):
+            raise ValueError(f"the name of {key!r} is {name!r}, expected text: put it in quotes")
+    return {str(k).lower() if isinstance(k, bool) else str(k): v for k, v in value.items()}
+
+
+class Column(Section):
+    """A column of the table, and how it is read."""
+
+    column: str | PositiveInt | Annotated[tuple[str | PositiveInt, ...], Field(min_length=1)]
+    """Its name, or its place from 1 on; for `group` also a list: rows alike in all of them."""
+    extract: str | None = None
+    """Regular expression with one group: what it finds is the value; a row without is left out."""
+    names: Annotated[dict[str, str], BeforeValidator(_names)] | None = None
+    """What values are called (`{0: unacceptable, 1: acceptable}`); another value is a bad row."""
+    separator: str | None = Field(None, min_length=1)
+    """For `balance`: what stands between several labels of a row."""
+    quantiles: int | None = Field(None, ge=2)
+    """For `balance`: divide a number into so many parts of equal size."""
+
+    @model_validator(mode="after")
+    def _reads_one_way(self) -> Self:
+        if self.extract is not None:
+            try:
+                groups = re.compile(self.extract).groups
+            except re.error as error:
+                raise ValueError(f"extract: {self.extract!r} is no pattern ({error})") from None
+            if groups != 1:
+                raise ValueError(
+                    f"extract: {self.extract!r} has {groups} groups, expected one (in brackets)"
+                )
+        if self.separator and self.quantiles:
+            raise ValueError("separator and quantiles are both set: keep one of them")
+        return self
+
+    @property
+    def columns(self) -> tuple[str | int, ...]:
+        """The columns it is made of, each a name or a place from 1 on."""
+        return self.column if isinstance(self.column, tuple) else (self.column,)
+
+
+def _column(value: Any) -> Any:
+    """Return a column that is given by its name, place or list alone as a mapping."""
+    return {"column": value} if isinstance(value, str | int | list | tuple) else value
+
+
+Files = Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
+Split = Literal["train", "val", "test"]
+
+
+class TableData(DataSettings):
+    """Which files are read, and what their columns are."""
+
+    files: Files | Annotated[dict[Split, Files], Field(min_length=1)]
+    """A file, a list of files, or files by split (`{train: a.tsv, test: b.tsv}`): under
+    `data_root`, an absolute path, or a URL that fsspec reads."""
+    columns: Annotated[dict[Name, Annotated[Column, BeforeValidator(_column)]], Field(min_length=1)]
+    """Column by role: `example_id`, `group`, `split`, `balance`, and what the task reads."""
+    format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
+    """Format of the files; null: by their endings."""
+    header: bool = True
+    """Whether the first line of CSV and TSV names the columns; without, they have places."""
+    quotes: bool | None = None
+    """Whether quotes enclose fields; null: in CSV they do, in TSV they are text."""
+    on_bad_row: Literal["fail", "drop"] = "fail"
+    """A row without a value, or with one that cannot be: stop and name it, or drop it (counted)."""
+    max_dropped_share: float = Field(0.01, ge=0, le=1)
+    """With `on_bad_row: drop`, stop all the same when more than this share is bad."""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        for role, column in self.columns.items():
+            if role != "group" and len(column.columns) > 1:
+                raise ValueError(f"columns.{role}: found a list, which only group may be")
+            if role != "balance" and (column.separator or column.quantiles):
+                raise ValueError(f"columns.{role}: separator and quantiles are for balance alone")
+        if "split" in self.columns and isinstance(self.files, dict):
+            raise ValueError("columns.split and files by split both give splits: keep one of them")
+        return self
+
+    @property
+    def listed(self) -> list[tuple[Split | None, str]]:
+        """Each file with its split, None where the files give none."""
+        parts: Mapping[Any, Any] = (
+            self.files if isinstance(self.files, dict) else {None: self.files}
+        )
+        return [
+            (split, file)
+            for split, files in parts.items()
+            for file in ((files,) if isinstance(files, str) else files)
+        ]
+
+    def format_of(self, file: str) -> str:
+        """Return the format of a file; raises `InputError` where its ending does not tell."""
+        name = file.split("::")[0].split("?")[0].lower().removesuffix(".gz")
+        found = self.format or ENDINGS.get(Path(name).suffix)
+        if found is None:
+            raise InputError(
+                f"data.files: {file} does not end in {', '.join(ENDINGS)}; say what it is with "
+                "data.format"
+            )
+        return found
+
+
+class Table(Source):
+    """Files of rows, wherever they lie."""
+
+    Settings = TableData
+    settings: TableData
+    units: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "group": ("group",),
+        "example": ("example_id",),
+    }
+
+    def check(self) -> None:
+        """Raise `InputError` for a local file that is not there, or of no format."""
+        if self.root is None and "image" in self.settings.columns:
+            raise self._no_root("image paths")
+        for _, file in self.settings.listed:
+            self.settings.format_of(file)
+            path = on_disk(self._place(file))
+            if path is not None and not path.is_file():
+                raise InputError(
+                    f"data.files: no file {path}; expected it under data_root, or give an "
+                    "absolute path"
+                )
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the examples table: the roles."""
+        return frozenset(self.settings.columns)
+
+    def inputs(self) -> Mapping[str, str]:
+        """Return the local files, archives included; what lies elsewhere is read but once."""
+        paths = [on_disk(self._place(file)) for _, file in self.settings.listed]
+        local = dict.fromkeys(str(path) for path in paths if path is not None)
+        return {f"table_{number}": path for number, path in enumerate(local, 1)}
+
+    def read(self) -> "tuple[pl.DataFrame, dict[str, Any]]":
+        """Return the examples table and an account of it."""
+        from peft_ablation.sources.table.rows import read_rows
+
+        return read_rows(
+            [(split, file, self._place(file)) for split, file in self.settings.listed],
+            self.settings,
+            root=self.root,
+        )
+
+    def _place(self, file: str) -> str:
+        place = located(file, self.root)
+        if place is None:
+            raise self._no_root(file)
+        return place
+
+    def _no_root(self, what: str) -> InputError:
+        return InputError(
+            f"config: data_root: not set, but study {self.study} reads {what} under it; set it, "
+            "e.g. --config data_root=/data/mine"
+        )
+
+
+SOURCE = Table

@@ -1,0 +1,182 @@
+"""One file of a table: its wanted columns as they stand in it, or one line on why not."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from peft_ablation.data.google_access import scrubbed
+from peft_ablation.data.storage import BadObject, read_objects
+from peft_ablation.errors import InputError, near_miss
+
+SEPARATORS: Final = {"csv": ",", "tsv": "\t"}
+SHOWN: Final = 30
+"""Most names of columns that a message lists."""
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def read_file(
+    file: str,
+    place: str,
+    columns: Sequence[str | int],
+    *,
+    kind: str,
+    header: bool = True,
+    quotes: bool | None = None,
+) -> pl.DataFrame:
+    """Return the wanted columns of a file, named by `columns` written as text.
+
+    `file` is what messages call it and `place` where it lies, a path or URL. `kind` is csv, tsv,
+    parquet or jsonl; `columns` are names, or places from 1 on. Columns of CSV and TSV are text,
+    an empty field null; `quotes` says whether quote marks enclose their fields (null: in CSV). A
+    byte order mark is no text. A line without any field is a row of nulls.
+
+    Raises `InputError` for a file that cannot be read, is not UTF-8 or not of its kind, a line of
+    too many fields, and a column that it lacks.
+    """
+    enclosed = kind == "csv" if quotes is None else quotes
+    source = _source(file, place)
+    try:
+        if kind == "parquet":
+            found = list(pl.read_parquet_schema(_fresh(source)))
+            wanted = _named(file, found, columns)
+            table = pl.read_parquet(_fresh(source), columns=sorted(set(wanted.values())))
+        elif kind == "jsonl":
+            data = source.read_bytes() if isinstance(source, Path) else source
+            whole = pl.read_ndjson(data.removeprefix(_BOM), infer_schema_length=None)
+            wanted, table = _named(file, whole.columns, columns), whole
+        else:
+            options: dict[str, Any] = {
+                "separator": SEPARATORS[kind],
+                "quote_char": '"' if enclosed else None,
+                "has_header": header,
+                "infer_schema": False,
+            }
+            found = pl.read_csv(_fresh(source), n_rows=1, **options).columns
+            wanted = _named(file, found, columns, numbered=not header)
+            places = sorted({found.index(name) for name in wanted.values()})
+            table = pl.read_csv(_fresh(source), columns=places, **options)
+            table.columns = [found[place] for place in places]
+    except pl.exceptions.NoDataError:
+        raise InputError(f"data: {file} is empty, expected rows") from None
+    except pl.exceptions.ComputeError:
+        raise InputError(f"data: {file}: {_why_not(source, kind, enclosed)}") from None
+    return table.select(pl.col(name).alias(str(column)) for column, name in wanted.items())
+
+
+def _source(file: str, place: str) -> Path | bytes:
+    """Return the path of a local file, the bytes of any other."""
+    if "://" not in place:
+        return Path(place)
+    if "::" not in place:
+        root, _, name = place.rpartition("/")
+        ((_, found),) = read_objects(root, [name], verify=False)
+        if isinstance(found, BadObject):
+            raise InputError(f"data: {file}: {found.detail} ({found.status}); check data.files")
+        return found
+    import fsspec
+
+    try:
+        with fsspec.open(place, "rb") as opened:
+            data: bytes = opened.read()
+            return data
+    # Each file system of a chain has exceptions of its own.
+    except Exception as error:
+        told = scrubbed(error) or type(error).__name__
+        raise InputError(
+            f"data: {file}: cannot be read ({type(error).__name__}: {told}); check data.files"
+        ) from None
+
+
+def _fresh(source: Path | bytes) -> Path | io.BytesIO:
+    return source if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _named(
+    file: str, found: Sequence[str], columns: Sequence[str | int], numbered: bool = False
+) -> dict[str | int, str]:
+    """Return the name in the file of each wanted column."""
+    named: dict[str | int, str] = {}
+    told = f"{len(found)} columns" if numbered else ", ".join(found[:SHOWN])
+    told += f" and {len(found) - SHOWN} more" if len(found) > SHOWN and not numbered else ""
+    for column in columns:
+        if isinstance(column, int):
+            if column > len(found):
+                raise InputError(
+                    f"data: {file} has no column {column}, found {len(found)} columns; columns "
+                    "are counted from 1"
+                )
+            named[column] = found[column - 1]
+        elif numbered or column not in found:
+            more = "; data.header is false: name columns by their place, from 1 on"
+            raise InputError(
+                f"data: {file} has no column {column!r}, found {told}"
+                f"{more if numbered else near_miss(column, found)}"
+            )
+        elif f"{column}_duplicated_0" in found:
+            raise InputError(
+                f"data: {file} has two columns {column!r}; name the right one by its place, from 1 "
+                "on"
+            )
+        else:
+            named[column] = column
+    return named
+
+
+def _why_not(source: Path | bytes, kind: str, enclosed: bool) -> str:
+    """Say why a file could not be read, without a word of its text."""
+    if kind == "parquet":
+        return "is no whole Parquet file; restore it, or say with data.format what it is"
+    data = source.read_bytes() if isinstance(source, Path) else source
+    if data[:2] == b"\x1f\x8b":
+        import gzip
+
+        data = gzip.decompress(data)
+    data = data.removeprefix(_BOM)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        return (
+            f"is not UTF-8, found byte 0x{data[error.start]:02x} at place {error.start} in line "
+            f"{row}; save it as UTF-8"
+        )
+    if kind == "jsonl":
+        return _bad_json_line(text)
+    # No newline translation: quoted fields hold line ends as they are.
+    lines = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=SEPARATORS[kind],
+        quoting=csv.QUOTE_MINIMAL if enclosed else csv.QUOTE_NONE,
+    )
+    width = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            width = width or len(line)
+            if len(line) > width:
+                told = "quotes enclose fields" if enclosed else "quotes are text"
+                return (
+                    f"has {len(line)} fields in row {number}, expected {width} as in the first "
+                    f"({told}: see data.quotes)"
+                )
+    except csv.Error:
+        pass
+    return (
+        f"cannot be read as {kind.upper()}: is there a quote mark that no other closes? Where "
+        "quotes are text, set data.quotes: false"
+    )
+
+
+def _bad_json_line(text: str) -> str:
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            found = json.loads(line) if line.strip() else {}
+        except json.JSONDecodeError:
+            return f"is not JSON in line {number}, expected one object a line"
+        if not isinstance(found, dict):
+            return f"has no JSON object in line {number}, expected one a line"
+    return "cannot be read as JSON lines; expected one object a line"
