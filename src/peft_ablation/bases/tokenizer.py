@@ -37,7 +37,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -
             show_progress=False,
         ),
     )
-    begin, pad, end, unknown, mask = MARKS
+    begin, pad, unknown, end, mask = MARKS
     # Marks have the first ids, in order.
     tokenizer.post_processor = RobertaProcessing((end, MARKS.index(end)), (begin, 0))
     PreTrainedTokenizerFast(
