@@ -107,12 +107,17 @@ def task_protocol():
     return {k: v for k, v in settings(STUDY.task).items() if k not in TASK.not_training}
 
 
+def features_protocol():
+    """Return the settings of the task that the frozen part reads."""
+    return {k: v for k, v in task_protocol().items() if k not in TASK.beside_features}
+
+
 def protocol(train):
     """Return the settings that decide what training computes; a change of them trains again."""
     return {key: value for key, value in settings(train).items() if key not in NOT_PROTOCOL}
 
 
-BASES = {arm: CONFIG.place(arm).folder for arm in STUDY.arms}
+BASES = {arm: CONFIG.start(arm) for arm in STUDY.arms}
 
 
 def base_of(wildcards):
@@ -134,7 +139,7 @@ def reads_features(arm):
 
 def features_of(arm):
     """Return the cached features of an arm's base."""
-    return f"{RESULTS}/images/features/{Path(BASES[arm]).name}.npy"
+    return f"{RESULTS}/images/features/{Path(CONFIG.place(arm).folder).name}.npy"
 
 
 def assets(arm, predicting=False):

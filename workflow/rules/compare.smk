@@ -9,6 +9,7 @@ rule compare_arms:
         train=SPLITS["train"],
     output:
         words=f"{RESULTS}/comparison/words.json",
+        replicates=f"{RESULTS}/comparison/replicates.parquet",
         table=report(
             f"{RESULTS}/comparison/comparison.csv",
             caption="../report/comparison_table.rst",
@@ -38,7 +39,7 @@ rule compare_arms:
         group=SOURCE.group,
         study=CONFIG.name,
         config=settings(STUDY),
-        score=settings(STUDY.score, "bootstrap_samples", "confidence", "seed"),
+        confidence=STUDY.score.confidence,
     message:
         "Comparing arms"
     script:
