@@ -9,7 +9,7 @@ rule compare_arms:
         train=SPLITS["train"],
     output:
         words=f"{RESULTS}/comparison/words.json",
-        replicates=f"{RESULTS}/comparison/replicates.parquet",
+        estimates=f"{RESULTS}/comparison/estimates.json",
         table=report(
             f"{RESULTS}/comparison/comparison.csv",
             caption="../report/comparison_table.rst",

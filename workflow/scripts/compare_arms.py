@@ -17,7 +17,7 @@ with job(snakemake.log[0]):
         confidence=snakemake.params.confidence,
         table=snakemake.output.table,
         words=snakemake.output.words,
-        replicates_table=snakemake.output.replicates,
+        estimates=snakemake.output.estimates,
         markdown_page=snakemake.output.markdown,
         html_page=snakemake.output.page,
         manifest=snakemake.output.manifest,

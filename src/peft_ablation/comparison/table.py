@@ -7,7 +7,7 @@ group: see `peft_ablation.metrics.intervals`.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -66,7 +66,7 @@ def compare_arms(
     confidence: float,
     table: str | Path,
     words: str | Path,
-    replicates_table: str | Path,
+    estimates: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
     manifest: str | Path,
@@ -74,8 +74,7 @@ def compare_arms(
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
-    `replicates_table` (Parquet: `arm`, `metric`, `replicates`, a list of `bootstrap_samples`) holds
-    the resampled scores behind the intervals; one resample is the same draw of groups for each arm.
+    `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -107,15 +106,12 @@ def compare_arms(
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
-    write_table(
-        pl.DataFrame(
-            [
-                {"arm": arm, "metric": metric, "replicates": drawn.tolist()}
-                for arm, by_metric in replicates.items()
-                for metric, drawn in by_metric.items()
-            ]
-        ),
-        replicates_table,
+    write_json(
+        estimates,
+        {
+            metric: {arm: _estimates(arm, reference, metric, contributions) for arm in arms}
+            for metric in said.compared
+        },
     )
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"Comparison of arms, study {study}"))
@@ -229,6 +225,21 @@ def _difference(
             f"{metric}_difference_high": high,
         }
     return result
+
+
+def _estimates(
+    arm: str,
+    reference: str | None,
+    metric: str,
+    contributions: Mapping[str, Mapping[str, ArmScores | None]],
+) -> dict[str, Any]:
+    """Return the estimates of a score and its difference to the reference arm, as plain values."""
+    ours = contributions[arm][metric]
+    theirs = contributions[reference][metric] if reference not in (None, arm) else None
+    return {
+        "score": None if ours is None else asdict(estimate(ours)),
+        "difference": None if ours is None or theirs is None else asdict(estimate(ours, theirs)),
+    }
 
 
 def _honesty(

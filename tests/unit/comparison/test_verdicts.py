@@ -78,7 +78,7 @@ def verdicts(
         train=folder / "train.parquet", reference="fft", group="subject", study="toy",
         config={"score": {"metrics": None}}, confidence=0.9,
         table=folder / "comparison.csv", words=folder / "words.json",
-        replicates_table=folder / "replicates.parquet",
+        estimates=folder / "estimates.json",
         markdown_page=folder / "comparison.md", html_page=folder / "comparison.html",
         manifest=folder / "manifest.json",
     )  # fmt: skip
