@@ -38,7 +38,7 @@ rule compare_arms:
         group=SOURCE.group,
         study=CONFIG.name,
         config=settings(STUDY),
-        score=settings(STUDY.score, "bootstrap_samples", "confidence", "seed"),
+        confidence=STUDY.score.confidence,
     message:
         "Comparing arms"
     script:

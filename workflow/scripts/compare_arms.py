@@ -14,7 +14,7 @@ with job(snakemake.log[0]):
         group=snakemake.params.group,
         study=snakemake.params.study,
         config=snakemake.params.config,
-        **snakemake.params.score,
+        confidence=snakemake.params.confidence,
         table=snakemake.output.table,
         words=snakemake.output.words,
         markdown_page=snakemake.output.markdown,

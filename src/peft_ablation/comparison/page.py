@@ -17,7 +17,6 @@ def comparison_page(
     study: str,
     reference: str | None,
     confidence: float,
-    samples: int,
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`."""
     level = f"{100 * confidence:g} %"
@@ -44,7 +43,7 @@ def comparison_page(
         Heading("What it costs"),
         _costs(rows),
         Heading("What the columns mean"),
-        Items(_meanings(words, level, samples)),
+        Items(_meanings(words, level)),
         Heading("What is not comparable"),
         Items(_caveats(rows)),
     ]
@@ -92,6 +91,7 @@ def _differences(rows: Sequence[Row], words: Words, reference: str | None) -> li
         return [Paragraph("The study has no arm that trains every weight to compare with.")]
     if not compared:
         return []
+    seeds = {row["arm"]: row["seeds"] for row in rows}
     return [
         Heading(f"Difference to {reference}"),
         Table(
@@ -111,7 +111,7 @@ def _differences(rows: Sequence[Row], words: Words, reference: str | None) -> li
                         for metric in words.compared
                         for cell in (
                             _with_interval(row, words, metric, "_difference"),
-                            _verdict(row, words, metric),
+                            _verdict(row, words, metric, seeds[reference]),
                         )
                     ),
                 ]
@@ -121,13 +121,16 @@ def _differences(rows: Sequence[Row], words: Words, reference: str | None) -> li
     ]
 
 
-def _verdict(row: Row, words: Words, metric: str) -> str:
+def _verdict(row: Row, words: Words, metric: str, reference_seeds: int) -> str:
     low, high = row[f"{metric}_difference_low"], row[f"{metric}_difference_high"]
     if low is None:
         return NONE
+    # One seed tells nothing of its arm.
+    of_runs = " in these runs" if min(row["seeds"], reference_seeds) < 2 else ""
     if low <= 0 <= high:
-        return "not told apart"
-    return "better" if (low > 0) == words.metrics[metric]["higher_is_better"] else "worse"
+        return f"not told apart{of_runs}"
+    better = (low > 0) == words.metrics[metric]["higher_is_better"]
+    return f"{'better' if better else 'worse'}{of_runs}"
 
 
 def _honesty(rows: Sequence[Row], words: Words) -> Table:
@@ -194,7 +197,7 @@ def _costs(rows: Sequence[Row]) -> Table:
     )
 
 
-def _meanings(words: Words, level: str, samples: int) -> list[str]:
+def _meanings(words: Words, level: str) -> list[str]:
     definitions = [
         f"{said['title'][:1].upper()}{said['title'][1:]}: {said['definition']}."
         for name, said in words.metrics.items()
@@ -202,12 +205,15 @@ def _meanings(words: Words, level: str, samples: int) -> list[str]:
     ]
     return [
         *definitions,
-        f"Intervals: {level}, percentile bootstrap, {samples:,} resamples of "
-        f"{words.group}s and of seeds; the same {words.group}s are drawn for every arm, so that "
-        "differences are paired. With few seeds their share of the interval is rough: see the "
-        "standard deviation (SD).",
+        f"Intervals: {level}, of a crossed random-effects design: both the test {words.group}s "
+        f"(the same for every arm, so that differences are paired by {words.group}) and the seeds "
+        "(an arm's own) vary. Each score enters by the jackknife; Student's t is weighted by the "
+        "parts of the variance (Cochran and Cox). Two seeds tell little, so that their intervals "
+        "are wide; one seed tells nothing of how another run would come out, and its interval is "
+        "about that run alone.",
         "Verdict: better or worse where the interval of the difference leaves out 0, else not "
-        "told apart. The intervals are not corrected for the number of comparisons.",
+        "told apart. Where an arm has one seed it is about these runs, not about the arms. The "
+        "intervals are not corrected for the number of comparisons.",
         f"No training: what is given for every {words.example} alike, made from the training split "
         "alone. A constant can score high without looking at any input: an arm must beat it.",
         "Inputs shuffled: the test inputs (images, say) are permuted among themselves before the "

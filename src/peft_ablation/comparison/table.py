@@ -1,16 +1,14 @@
 """The comparison of arms: one row an arm, quality with intervals beside what it costs.
 
-A score of an arm is the mean over its seeds. Its interval holds both sources of chance that can be
-resampled: in each resample the test groups are drawn with replacement (the same draw for every
-run of every arm) and so are the arm's seeds; the replicate is the mean over the drawn seeds of the
-score on the drawn groups. The difference between two arms is resampled in the same way, pair by
-pair. With two or three seeds their part of the interval is rough: the standard deviation over
-seeds stands beside it.
+A score of an arm is the mean over its seeds. Its interval holds both sources of chance, the test
+groups and the training seeds, and so does that of a difference of two arms, which is paired by
+group: see `peft_ablation.metrics.intervals`.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +21,7 @@ from peft_ablation.comparison.page import comparison_page
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
-from peft_ablation.metrics.bootstrap import percentile_interval, resampled_seeds, resampled_sums
+from peft_ablation.metrics.intervals import ArmScores, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
 from peft_ablation.provenance import manifest as describe
 from peft_ablation.tasks import Task, open_task
@@ -65,9 +63,7 @@ def compare_arms(
     group: str,
     study: str,
     config: Mapping[str, Any],
-    bootstrap_samples: int,
     confidence: float,
-    seed: int,
     table: str | Path,
     words: str | Path,
     markdown_page: str | Path,
@@ -86,13 +82,9 @@ def compare_arms(
         for (arm, run_seed), *paths in zip(runs, scores, sums, costs, strict=True)
     ]
     _check_same_groups(loaded)
-    replicates = {
-        arm: _replicates(
-            [run for run in loaded if run.arm == arm], arm, metrics,
-            samples=bootstrap_samples, seed=seed,
-        )
-        for arm in arms
-    }  # fmt: skip
+    contributions = {
+        arm: _contributions([run for run in loaded if run.arm == arm], metrics) for arm in arms
+    }
     said = Words.of(bound, group, config["score"]["metrics"])
     rows = []
     for arm in arms:
@@ -100,16 +92,15 @@ def compare_arms(
         rows.append(
             {
                 **_identity(arm, arms[arm], own),
-                **_quality(own, metrics, replicates[arm], confidence, said),
-                **_difference(arm, reference, loaded, metrics, replicates, confidence),
+                **_quality(own, metrics, contributions[arm], confidence, said),
+                **_difference(arm, reference, metrics, contributions, confidence),
                 **_honesty(own, bound, metrics, said),
                 **_cost(own),
             }
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
-        rows, said, study=study, reference=reference, confidence=confidence,
-        samples=bootstrap_samples,
+        rows, said, study=study, reference=reference, confidence=confidence
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
@@ -148,17 +139,13 @@ def _check_same_groups(runs: Sequence[Run]) -> None:
             )
 
 
-def _replicates(
-    runs: Sequence[Run], arm: str, metrics: Sequence[Metric], *, samples: int, seed: int
-) -> dict[str, Array]:
-    """Return an arm's resampled mean over seeds of each compared score, (samples,) each."""
-    weights = resampled_seeds(len(runs), samples, seed, arm)
-    resamples = [resampled_sums(run.sums["model"], samples, seed) for run in runs]
+def _contributions(runs: Sequence[Run], metrics: Sequence[Metric]) -> dict[str, ArmScores | None]:
+    """Return an arm's compared scores with what each group adds to them; None where undefined."""
     columns = sum_columns(metrics)
     return {
-        metric.name: (
-            np.stack([value_of(metric, columns, sums) for sums in resamples], axis=1) * weights
-        ).sum(axis=1)
+        metric.name: ArmScores.of(
+            partial(value_of, metric, columns), [run.sums["model"] for run in runs]
+        )
         for metric in metrics
         if metric.compared
     }
@@ -184,7 +171,7 @@ def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict
 def _quality(
     runs: Sequence[Run],
     metrics: Sequence[Metric],
-    replicates: Mapping[str, Array],
+    contributions: Mapping[str, ArmScores | None],
     confidence: float,
     words: Words,
 ) -> dict[str, Any]:
@@ -193,8 +180,8 @@ def _quality(
         values = [run.scores.get(metric.name) for run in runs]
         result[metric.name] = _mean(values)
         if metric.compared:
-            found = percentile_interval(replicates[metric.name], confidence)
-            low, high = found or (None, None)
+            own = contributions[metric.name]
+            low, high = (None, None) if own is None else estimate(own).interval(confidence)
             known = " ".join(repr(value) for value in values if value is not None)
             result |= {
                 f"{metric.name}_low": low,
@@ -210,26 +197,19 @@ def _quality(
 def _difference(
     arm: str,
     reference: str | None,
-    runs: Sequence[Run],
     metrics: Sequence[Metric],
-    replicates: Mapping[str, Mapping[str, Array]],
+    contributions: Mapping[str, Mapping[str, ArmScores | None]],
     confidence: float,
 ) -> dict[str, Any]:
     """Return each score of the arm less that of the reference arm, with its interval."""
     result: dict[str, Any] = {"reference_arm": reference}
     for metric in (metric.name for metric in metrics if metric.compared):
-        value, bounds = None, None
+        value, low, high = None, None, None
         if reference is not None and arm != reference:
-            ours, theirs = (
-                _mean([run.scores.get(metric) for run in runs if run.arm == name])
-                for name in (arm, reference)
-            )
+            ours, theirs = contributions[arm][metric], contributions[reference][metric]
             if ours is not None and theirs is not None:
-                value = ours - theirs
-                bounds = percentile_interval(
-                    replicates[arm][metric] - replicates[reference][metric], confidence
-                )
-        low, high = bounds or (None, None)
+                found = estimate(ours, theirs)
+                value, (low, high) = found.value, found.interval(confidence)
         result |= {
             f"{metric}_difference": value,
             f"{metric}_difference_low": low,

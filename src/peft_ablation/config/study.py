@@ -178,11 +178,11 @@ class Score(Section):
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)
-    """Resamples behind each interval."""
+    """Resamples behind the intervals of one run's scores; those of arms need none."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Level of the intervals."""
     seed: Seed = 7
-    """Seed of shuffling and resampling."""
+    """Seed of shuffling inputs and of resampling."""
 
 
 class Study(Section):

@@ -1,11 +1,10 @@
 """Percentile bootstrap over subjects, for scores that are functions of sums.
 
 The images of one subject are alike, so rows are no independent draws: whole subjects are resampled
-(cluster bootstrap; Davison and Hinkley, 1997, section 3.8). The same `seed` and number of subjects
-draw the same resamples, so that two arms on one test split are compared pair by pair.
+(cluster bootstrap; Davison and Hinkley, 1997, section 3.8). For the scores of one run; what can be
+said of arms is in `peft_ablation.metrics.intervals`.
 """
 
-import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -35,16 +34,6 @@ def resampled_sums(sums: NDArray[np.float64], samples: int, seed: int) -> NDArra
     """
     totals = [weights @ sums for weights in _weights(len(sums), samples, seed)]
     return np.concatenate(totals)
-
-
-def resampled_seeds(runs: int, samples: int, seed: int, arm: str) -> NDArray[np.float64]:
-    """Return weights of an arm's runs in each resample, shape (samples, runs), rows sum to 1.
-
-    Runs (training seeds) are drawn with replacement, independently for each arm name.
-    """
-    generator = np.random.default_rng([seed, zlib.crc32(arm.encode())])
-    drawn = generator.integers(0, runs, size=(samples, runs))
-    return np.stack([(drawn == run).mean(axis=1) for run in range(runs)], axis=1)
 
 
 def percentile_interval(

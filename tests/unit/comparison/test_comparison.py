@@ -146,9 +146,7 @@ def compare(tmp_path: Path):
             group="subject",
             study=study,
             config={"arms": arms, "score": {"metrics": metrics}},
-            bootstrap_samples=400,
             confidence=0.95,
-            seed=1,
             table=tmp_path / "comparison.csv",
             words=tmp_path / "words.json",
             markdown_page=tmp_path / "comparison.md",
@@ -239,9 +237,7 @@ def test_pairing_narrows_the_difference_of_like_arms(compare, tmp_path):
         group="subject",
         study="toy",
         config={"score": {"metrics": None}},
-        bootstrap_samples=200,
         confidence=0.95,
-        seed=1,
         table=tmp_path / "c.csv",
         words=tmp_path / "w.json",
         markdown_page=tmp_path / "c.md",
@@ -278,6 +274,15 @@ def test_without_full_fine_tuning_there_is_no_difference(compare, tmp_path):
     rows = compare({"lora_text": [0.8, 0.8]}, arms={"lora_text": ARMS["lora_text"]}, reference=None)
     assert rows["lora_text"]["reference_arm"] == rows["lora_text"]["bleu_difference"] == ""
     assert "no arm that trains every weight" in (tmp_path / "comparison.md").read_text()
+
+
+def test_one_seed_gives_no_verdict_about_an_arm(compare, tmp_path):
+    compare({"fft": [0.95], "lora_text": [0.3, 0.3]})
+    assert "worse in these runs" in (tmp_path / "comparison.md").read_text()
+    compare({"fft": [0.95, 0.95], "lora_text": [0.3, 0.3]})
+    page = (tmp_path / "comparison.md").read_text()
+    assert "in these runs" not in page
+    assert "| worse |" in page
 
 
 def test_any_arm_can_be_the_reference(compare):

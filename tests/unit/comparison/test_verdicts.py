@@ -76,7 +76,7 @@ def verdicts(
         runs=[("fft", 0)], scores=[scores], sums=[sums], costs=[cost],
         arms={"fft": {"method": "full", "learning_rate": 1e-3}}, task=task_of(),
         train=folder / "train.parquet", reference="fft", group="subject", study="toy",
-        config={"score": {"metrics": None}}, bootstrap_samples=4, confidence=0.9, seed=1,
+        config={"score": {"metrics": None}}, confidence=0.9,
         table=folder / "comparison.csv", words=folder / "words.json",
         markdown_page=folder / "comparison.md", html_page=folder / "comparison.html",
         manifest=folder / "manifest.json",

@@ -6,7 +6,6 @@ import pytest
 from peft_ablation.metrics.bootstrap import (
     cluster_sums,
     percentile_interval,
-    resampled_seeds,
     resampled_sums,
 )
 
@@ -26,7 +25,6 @@ def test_every_resample_draws_as_many_clusters_as_there_are():
 @pytest.mark.parametrize("samples", [1, 64, 65, 100])
 def test_there_are_as_many_resamples_as_asked_for(samples: int):
     assert resampled_sums(np.ones((5, 3)), samples, seed=1).shape == (samples, 3)
-    assert resampled_seeds(4, samples, seed=1, arm="fft").shape == (samples, 4)
 
 
 def test_resampling_is_linear_so_that_arms_are_paired():
@@ -80,13 +78,3 @@ def test_percentile_interval_by_hand_and_without_undefined_replicates():
     with_gaps = np.concatenate([replicates, [np.nan] * 9])
     assert percentile_interval(with_gaps, 0.9) == pytest.approx((5, 95))
     assert percentile_interval(np.array([np.nan, np.nan]), 0.9) is None
-
-
-def test_seeds_are_drawn_with_replacement_and_independently_by_arm():
-    weights = resampled_seeds(2, 2000, seed=3, arm="fft")
-    assert weights.sum(axis=1) == pytest.approx(1)
-    # One of two seeds alone in half of the resamples: P(0,0) + P(1,1).
-    assert np.mean((weights == 1).any(axis=1)) == pytest.approx(0.5, abs=0.04)
-    assert not np.array_equal(weights, resampled_seeds(2, 2000, seed=3, arm="lora_text"))
-    assert not np.array_equal(weights, resampled_seeds(2, 2000, seed=4, arm="fft"))
-    assert (resampled_seeds(1, 10, seed=3, arm="fft") == 1).all()
