@@ -152,7 +152,7 @@ def positives_of(
 
 def _label_places(rows: pl.DataFrame, labels: Sequence[str], column: str) -> pl.DataFrame:
     """Return `row` and the place of the `label` for each label of a list column."""
-    found = rows.select(column).with_row_index("row").explode(column).drop_nulls()
+    found = rows.select(pl.col(column).list.unique()).with_row_index("row").explode(column).drop_nulls()
     places = found[column].cast(pl.String).cast(pl.Enum(labels)).to_physical().cast(pl.Int64)
     return pl.DataFrame({"row": found["row"].cast(pl.Int64), "label": places})
 
@@ -371,7 +371,7 @@ def balance_of(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 def _positives(rows: pl.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return int64 (len(labels),): how many rows have each label."""
-    found = _label_places(rows, labels, "balance").unique()
+    found = _label_places(rows, labels, "balance")
     return np.bincount(found["label"].to_numpy(), minlength=len(labels))
 
 
