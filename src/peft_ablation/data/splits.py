@@ -152,7 +152,8 @@ def positives_of(
 
 def _label_places(rows: pl.DataFrame, labels: Sequence[str], column: str) -> pl.DataFrame:
     """Return `row` and the place of the `label` for each label of a list column."""
-    found = rows.select(pl.col(column).list.unique()).with_row_index("row").explode(column).drop_nulls()
+    each = rows.select(pl.col(column).list.unique()).with_row_index("row")
+    found = each.explode(column).drop_nulls()
     places = found[column].cast(pl.String).cast(pl.Enum(labels)).to_physical().cast(pl.Int64)
     return pl.DataFrame({"row": found["row"].cast(pl.Int64), "label": places})
 
