@@ -182,8 +182,8 @@ def _at_chance(rows: Sequence[Row], words: Words) -> list[Block]:
             blocks.append(
                 Paragraph(
                     f"Not told apart from the baseline {title}, or below it, by the interval of "
-                    f"{words.title(claim.metric)}: {', '.join(arms)}. These scores do not show that "
-                    "such an arm can do the task at all: to be better than it says nothing."
+                    f"{words.title(claim.metric)}: {', '.join(arms)}. These scores do not show "
+                    "that such an arm can do the task at all: to be better than it says nothing."
                 )
             )
     return blocks
