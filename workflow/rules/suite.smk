@@ -22,9 +22,9 @@ RUN_LOCK = hold() if workflow.is_main_process else None
 
 
 # Files of every study's comparison, in the suite's order.
-TABLES, WORDS, REPLICATES = (
+TABLES, WORDS, ESTIMATES = (
     [f"{member.results}/comparison/{name}" for member in SUITE.studies]
-    for name in ("comparison.csv", "words.json", "replicates.parquet")
+    for name in ("comparison.csv", "words.json", "estimates.json")
 )
 # What each study makes when it is run alone.
 EVERYTHING = []
@@ -52,7 +52,7 @@ rule compare_studies:
     input:
         tables=TABLES,
         words=WORDS,
-        replicates=REPLICATES,
+        estimates=ESTIMATES,
     output:
         table=report(
             f"{ACROSS}/comparison/suite.csv",

@@ -8,7 +8,7 @@ with job(snakemake.log[0]):
         studies=snakemake.params.studies,
         tables=snakemake.input.tables,
         words=snakemake.input.words,
-        replicates=snakemake.input.replicates,
+        estimates=snakemake.input.estimates,
         confidence=snakemake.params.confidence,
         table=snakemake.output.table,
         markdown_page=snakemake.output.markdown,

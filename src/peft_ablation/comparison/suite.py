@@ -1,12 +1,10 @@
 """The comparison of arms across studies: headline scores, their mean and the mean rank.
 
-Studies have test sets of their own, so their resamples are independent: an interval of a mean over
-studies comes from the studies' replicates, each study's in a random order of its own. Within a
-study the order is the same for all arms, so that differences stay paired.
+Studies have test sets and training runs of their own, so their estimates are independent: the
+variance of a mean over studies is made of theirs (`peft_ablation.metrics.intervals.mean_of`).
 """
 
 import logging
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,46 +12,37 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from peft_ablation.artifacts import write_table, write_text
+from peft_ablation.artifacts import read_json, write_table, write_text
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.suite_page import suite_page
 from peft_ablation.comparison.words import Words
-from peft_ablation.metrics.bootstrap import percentile_interval
+from peft_ablation.metrics.intervals import Estimate, mean_of
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 VERDICTS: Final = ("better", "worse", "not told apart")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one study found: its comparison, by arm, and the replicates of its headline score."""
+    """What one study found: its comparison by arm, and what the intervals are made of."""
 
     study: str
     words: Words
     rows: Mapping[str, Mapping[str, Any]]
-    replicates: Mapping[str, Array]
+    estimates: Mapping[str, Mapping[str, Mapping[str, float] | None]]
+    """Of the headline score, by arm: `score`, and its `difference` to the reference arm."""
 
     @classmethod
     def read(
-        cls, study: str, table: str | Path, words: str | Path, replicates: str | Path | None = None
+        cls, study: str, table: str | Path, words: str | Path, estimates: str | Path | None = None
     ) -> "Outcome":
         """Read what `compare_arms` wrote."""
         rows = pl.read_csv(table, infer_schema_length=None).iter_rows(named=True)
         said = Words.read(words)
-        drawn = {}
-        if replicates is not None:
-            found = pl.read_parquet(replicates).filter(pl.col("metric") == said.headline)
-            order = np.random.default_rng(zlib.crc32(study.encode()))
-            place = order.permutation(len(found["replicates"][0]))
-            drawn = {
-                arm: np.asarray(values, dtype=np.float64)[place]
-                for arm, values in found.select("arm", "replicates").iter_rows()
-            }
-        return cls(study, said, {row["arm"]: row for row in rows}, drawn)
+        found = {} if estimates is None else read_json(estimates)[said.headline]
+        return cls(study, said, {row["arm"]: row for row in rows}, found)
 
     @property
     def higher_is_better(self) -> bool:
@@ -81,6 +70,11 @@ class Outcome:
         }
         return {title: float(value) for title, value in found.items() if value is not None}
 
+    def estimate(self, arm: str, what: str) -> Estimate | None:
+        """Return the estimate of an arm's `score`, or of its `difference` to the reference arm."""
+        found = self.estimates.get(arm, {}).get(what)
+        return None if found is None else Estimate(**found)
+
     def verdict(self, arm: str) -> str | None:
         """Return what the interval of an arm's difference to the reference says."""
         low, high = self.value(arm, "_difference_low"), self.value(arm, "_difference_high")
@@ -105,7 +99,7 @@ def compare_studies(
     studies: Sequence[str],
     tables: Sequence[str | Path],
     words: Sequence[str | Path],
-    replicates: Sequence[str | Path],
+    estimates: Sequence[str | Path],
     confidence: float,
     table: str | Path,
     markdown_page: str | Path,
@@ -113,11 +107,9 @@ def compare_studies(
 ) -> None:
     """Write the comparison across studies: CSV, Markdown and HTML, one row an arm.
 
-    `tables`, `words` and `replicates` are what `compare_arms` wrote, in the order of `studies`.
+    `tables`, `words` and `estimates` are what `compare_arms` wrote, in the order of `studies`.
     """
-    outcomes = [
-        Outcome.read(*each) for each in zip(studies, tables, words, replicates, strict=True)
-    ]
+    outcomes = [Outcome.read(*each) for each in zip(studies, tables, words, estimates, strict=True)]
     rows = suite_rows(outcomes, confidence)
     write_table(pl.DataFrame(rows, infer_schema_length=None), table)
     blocks = suite_page(rows, outcomes, suite=suite, title=title, confidence=confidence)
@@ -147,8 +139,9 @@ def suite_rows(outcomes: Sequence[Outcome], confidence: float) -> list[dict[str,
                 "arm": arm,
                 "studies": len(own),
                 "shared": len(shared),
-                **_mean_score(arm, shared, confidence),
-                **_mean_of_all(arm, everywhere, confidence),
+                **_mean("mean_of_all", arm, everywhere, confidence),
+                **_mean("mean", arm, shared, confidence),
+                **_mean("mean_difference", arm, shared, confidence, "difference"),
                 "mean_rank": float(np.mean([rank[arm] for rank in ranks])) if ranks else None,
                 **{verdict.replace(" ", "_"): verdicts.count(verdict) for verdict in VERDICTS},
                 "honest_learning": honest.count(True),
@@ -161,37 +154,22 @@ def suite_rows(outcomes: Sequence[Outcome], confidence: float) -> list[dict[str,
     return rows
 
 
-def _mean_score(arm: str, shared: Sequence[Outcome], confidence: float) -> dict[str, Any]:
-    """Return the mean headline score over studies and its difference to the reference's."""
-    mean = _mean(arm, shared)
-    references = {outcome.reference for outcome in shared} - {None, arm}
-    theirs = _mean(str(references.pop()), shared) if len(references) == 1 else None
-    one = len({outcome.reference for outcome in shared}) == 1
-    difference = None
-    if mean is not None and theirs is not None and one:
-        difference = (mean[0] - theirs[0], mean[1] - theirs[1])
-    return _told("mean", mean, confidence) | _told("mean_difference", difference, confidence)
+def _mean(
+    name: str, arm: str, studies: Sequence[Outcome], confidence: float, what: str = "score"
+) -> dict[str, Any]:
+    """Return a mean over studies with its interval.
 
-
-def _mean_of_all(arm: str, studies: Sequence[Outcome], confidence: float) -> dict[str, Any]:
-    return _told("mean_of_all", _mean(arm, studies), confidence)
-
-
-def _mean(arm: str, studies: Sequence[Outcome]) -> tuple[float, Array] | None:
-    """Return the mean score of an arm over studies, and its replicates; None where there is none.
-
-    Scores of which more is better are not added to others.
+    None where scores of which more is better would be added to others, and where differences are
+    to different arms.
     """
-    if len({outcome.higher_is_better for outcome in studies}) != 1:
-        return None
-    values = np.array([outcome.value(arm) for outcome in studies], dtype=float)
-    return float(values.mean()), np.mean([o.replicates[arm] for o in studies], axis=0)
-
-
-def _told(name: str, mean: tuple[float, Array] | None, confidence: float) -> dict[str, Any]:
-    value, drawn = mean or (None, None)
-    low, high = (drawn is not None and percentile_interval(drawn, confidence)) or (None, None)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+    estimates = [outcome.estimate(arm, what) for outcome in studies]
+    known = [each for each in estimates if each is not None]
+    one = len({(o.higher_is_better, o.reference if what == "difference" else "") for o in studies})
+    if one != 1 or len(known) < len(estimates):
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    found = mean_of(known)
+    low, high = found.interval(confidence)
+    return {name: found.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _of_study(arm: str, outcome: Outcome) -> dict[str, Any]:

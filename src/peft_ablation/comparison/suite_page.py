@@ -138,8 +138,9 @@ def _meanings(rows: Sequence[Row], outcomes: "Sequence[Outcome]", level: str) ->
         f"the {_studies(shared)} that every arm is in"
         f"{', and for arms that are in all studies over all; compare within a column' * some}. "
         f"Its {level} "
-        "interval takes the studies as given and their test sets as independent: it says how far "
-        "these studies' scores can be trusted, and nothing of a further study.",
+        "interval takes the studies as given, and their test sets and runs as independent (arms "
+        "that start from another study's runs share those): it says how far these studies' scores "
+        "can be trusted, and nothing of a further study.",
         "Mean rank: in each of these studies the arms are ranked by their score, 1 the best, equal "
         "scores with the mean of their ranks; then the mean over studies. It is what leaderboards "
         "publish. A rank counts a difference of a thousandth as much as one of a tenth, and ranks "

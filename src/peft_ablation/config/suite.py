@@ -141,11 +141,10 @@ def _together(overrides: Mapping[str, Any], member: Member, own: OfStudy) -> dic
 
 def _check_intervals(studies: Sequence[Config], where: str) -> None:
     first, *others = studies
-    for key in ("confidence", "bootstrap_samples"):
-        for other in others:
-            ours, theirs = getattr(first.study.score, key), getattr(other.study.score, key)
-            if ours != theirs:
-                raise InputError(
-                    f"{where}: score.{key}: found {ours:g} in study {first.name} and {theirs:g} in "
-                    f"{other.name}, expected one for all: set it with overrides"
-                )
+    for other in others:
+        ours, theirs = first.study.score.confidence, other.study.score.confidence
+        if ours != theirs:
+            raise InputError(
+                f"{where}: score.confidence: found {ours:g} in study {first.name} and {theirs:g} "
+                f"in {other.name}, expected one for all: set it with overrides"
+            )

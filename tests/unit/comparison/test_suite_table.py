@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -12,8 +11,6 @@ from peft_ablation.comparison.pages import Heading, Items, Table
 from peft_ablation.comparison.suite import Outcome, compare_studies, suite_rows
 from peft_ablation.comparison.suite_page import suite_page
 from peft_ablation.comparison.words import Words
-
-FLAT = dict.fromkeys(("low", "high"), None)
 
 
 def words(metric: str = "accuracy", higher: bool = True) -> Words:
@@ -43,8 +40,27 @@ def outcome(
         }
         for arm, score in scores.items()
     }  # fmt: skip
-    drawn = {arm: np.full(4, score or 0.0) for arm, score in scores.items()}
-    return Outcome(study, said, rows, drawn)
+    theirs = scores[reference]
+    estimates = {
+        arm: {
+            "score": parts(score),
+            "difference": None if arm == reference or None in (score, theirs) else parts(
+                (score or 0) - (theirs or 0)
+            ),
+        }
+        for arm, score in scores.items()
+    }  # fmt: skip
+    return Outcome(study, said, rows, estimates)
+
+
+def parts(value: float | None, variance: float = 0.0) -> dict[str, float] | None:
+    """An estimate whose variance comes from very many groups alone."""
+    if value is None:
+        return None
+    return {
+        "value": value, "of_groups": variance, "groups_df": 1e9, "of_seeds": 0.0, "seeds_df": 0.0,
+        "noise": 0.0,
+    }  # fmt: skip
 
 
 def by_arm(*outcomes: Outcome) -> dict[str, dict[str, Any]]:
@@ -159,68 +175,47 @@ def test_the_page_shows_what_needs_no_training_in_rows_of_its_own() -> None:
     ]
 
 
-# -- intervals, from files -------------------------------------------------------------------------
+def test_the_interval_of_a_mean_is_that_of_independent_studies() -> None:
+    """Of n scores of one variance, the mean has that variance over n."""
+    studies = []
+    for name in ("a", "b", "c", "d"):
+        one = outcome(name, {"fft": 0.5, "lora": 0.75})
+        estimates = {
+            "fft": {"score": parts(0.5, 0.01), "difference": None},
+            "lora": {"score": parts(0.75, 0.01), "difference": parts(0.25, 0.0004)},
+        }
+        studies.append(Outcome(name, one.words, one.rows, estimates))
+    fft, lora = suite_rows(studies, 0.95)
+    assert (fft["mean"], lora["mean_difference"]) == (0.5, 0.25)
+    assert fft["mean_high"] - 0.5 == pytest.approx(1.96 * 0.05, abs=1e-4)
+    assert 0.25 - lora["mean_difference_low"] == pytest.approx(1.96 * 0.01, abs=1e-4)
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Any:
-    """Return a function that writes a study's comparison with the given replicates by arm."""
-
-    def written(study: str, drawn: dict[str, Any]) -> dict[str, Path]:
-        folder = tmp_path / study
-        folder.mkdir()
-        rows = outcome(study, {arm: float(np.mean(v)) for arm, v in drawn.items()}).rows
-        pl.DataFrame(list(rows.values()), infer_schema_length=None).write_csv(folder / "table.csv")
-        write_json(folder / "words.json", words().as_json())
-        pl.DataFrame(
-            [{"arm": arm, "metric": m, "replicates": list(v)}
-             for arm, v in drawn.items() for m in ("other", "accuracy")]
-        ).write_parquet(folder / "replicates.parquet")  # fmt: skip
-        return {
-            "tables": folder / "table.csv", "words": folder / "words.json",
-            "replicates": folder / "replicates.parquet",
-        }  # fmt: skip
-
-    return written
+def test_without_an_estimate_in_a_study_there_is_no_mean() -> None:
+    whole, lacking = outcome("a", {"fft": 0.5}), outcome("b", {"fft": 0.5})
+    lacking = Outcome("b", lacking.words, lacking.rows, {"fft": {"score": None}})
+    assert by_arm(whole, lacking)["fft"]["mean"] is None
 
 
-def compared(tmp_path: Path, files: dict[str, dict[str, Path]]) -> dict[str, dict[str, Any]]:
+def test_tables_and_pages_are_written_from_what_studies_wrote(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        found = outcome(name, {"fft": 0.5, "lora": 0.75})
+        pl.DataFrame(list(found.rows.values()), infer_schema_length=None).write_csv(
+            tmp_path / f"{name}.csv"
+        )
+        write_json(tmp_path / f"{name}.words.json", found.words.as_json())
+        write_json(tmp_path / f"{name}.estimates.json", {"other": {}, "accuracy": found.estimates})
     compare_studies(
-        suite="s.smoke", title="S", studies=list(files),
-        **{key: [each[key] for each in files.values()]
-           for key in ("tables", "words", "replicates")},
+        suite="s.smoke", title="S", studies=["a", "b"],
+        tables=[tmp_path / "a.csv", tmp_path / "b.csv"],
+        words=[tmp_path / "a.words.json", tmp_path / "b.words.json"],
+        estimates=[tmp_path / "a.estimates.json", tmp_path / "b.estimates.json"],
         confidence=0.95, table=tmp_path / "s.csv", markdown_page=tmp_path / "s.md",
         html_page=tmp_path / "s.html",
     )  # fmt: skip
     rows = pl.read_csv(tmp_path / "s.csv", infer_schema_length=None)
-    return {row["arm"]: row for row in rows.iter_rows(named=True)}
-
-
-def width(row: dict[str, Any], name: str) -> float:
-    return float(row[f"{name}_high"] - row[f"{name}_low"])
-
-
-def test_test_sets_are_independent_whatever_order_their_resamples_are_in(
-    write: Any, tmp_path: Path
-) -> None:
-    """The mean of n independent scores of one spread has that spread over the root of n."""
-    drawn = {"fft": np.random.default_rng(0).normal(0.5, 0.1, 4000)}
-    single = np.quantile(drawn["fft"], 0.975) - np.quantile(drawn["fft"], 0.025)
-    files = {f"study{number}": write(f"study{number}", drawn) for number in range(4)}
-    found = compared(tmp_path, files)
-    assert width(found["fft"], "mean") == pytest.approx(single / 2, rel=0.06)
-
-
-def test_differences_stay_paired_within_a_study(write: Any, tmp_path: Path) -> None:
-    drawn = np.random.default_rng(0).normal(0.5, 0.1, 400)
-    both = {"fft": drawn, "lora": drawn + 0.125}
-    found = compared(tmp_path, {"a": write("a", both), "b": write("b", both)})["lora"]
-    assert found["mean_difference"] == pytest.approx(0.125)
-    assert width(found, "mean_difference") == pytest.approx(0, abs=1e-12)
-    assert width(found, "mean") > 0.1
-
-
-def test_pages_of_a_smoke_run_say_so(write: Any, tmp_path: Path) -> None:
-    compared(tmp_path, {"a": write("a", {"fft": np.full(10, 0.5)})})
+    assert rows.select("arm", "mean", "a", "b_rank").rows() == [
+        ("fft", 0.5, 0.5, 2.0), ("lora", 0.75, 0.75, 1.0),
+    ]  # fmt: skip
     assert "Its scores mean nothing." in (tmp_path / "s.md").read_text()
     assert "<h1>S: comparison across studies</h1>" in (tmp_path / "s.html").read_text()
