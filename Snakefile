@@ -44,19 +44,26 @@ onstart:
     handle_apart()
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/studies.smk"
-include: f"workflow/rules/sources/{SOURCE.rules}"
-include: "workflow/rules/splits.smk"
-include: "workflow/rules/images.smk"
-include: "workflow/rules/base.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/score.smk"
-include: "workflow/rules/compare.smk"
+if config.get("suite"):
+
+    include: "workflow/rules/suite.smk"
+
+else:
+
+    include: "workflow/rules/common.smk"
+    include: "workflow/rules/studies.smk"
+    include: f"workflow/rules/sources/{SOURCE.rules}"
+    include: "workflow/rules/splits.smk"
+    include: "workflow/rules/images.smk"
+    include: "workflow/rules/base.smk"
+    include: "workflow/rules/train.smk"
+    include: "workflow/rules/score.smk"
+    include: "workflow/rules/compare.smk"
 
 
+# The default target of an included file would not count.
 rule all:
     default_target: True
     input:
-        rules.compare_arms.output,
-        rules.plot_comparison.input,
+        rules.suite.input if config.get("suite") else rules.compare_arms.output,
+        EVERYTHING if config.get("suite") else rules.plot_comparison.input,

@@ -35,8 +35,12 @@ LAYERS: list[set[str]] = [
     {"methods", "tasks"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},
-    {"config.loading", "config.schemas"},
-    {"config.runs", "config.__main__"},
+    {"config.loading"},
+    {"config.runs"},
+    # Several studies.
+    {"config.suite"},
+    {"config.schemas"},
+    {"config.__main__"},
     {"training"},
     {"scoring"},
     {"comparison"},

@@ -116,7 +116,9 @@ for place in PLACES:
                 task=STARTS[place.base.run].task,
                 arm=STARTS[place.base.run].arm,
             message:
-                f"Taking run {Path(place.folder).name} as a base"
+                f"Taking run {Path(place.folder).name} as a base".replace(
+                    "{seed}", "{wildcards.seed}"
+                )
             script:
                 "../scripts/adopt_run.py"
 

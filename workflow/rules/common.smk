@@ -65,13 +65,20 @@ def made_by_another_study(path):
 
 
 def of_source(path):
-    """Return a path of the source: what the study itself renders follows a module's `prefix`."""
-    return path if path.startswith(f"{RESULTS}/") else local(path)
+    """Return a path of the source: what rules make follows a module's `prefix`."""
+    made = path.startswith(f"{RESULTS}/") or path in SOURCE.fetched
+    return path if made else local(path)
 
 
 SOURCE_INPUTS = {name: of_source(path) for name, path in SOURCE.inputs().items()}
 OWN_ROOT = SOURCE.root is not None and SOURCE.root.startswith(f"{RESULTS}/")
 SOURCE_ROOT = placed(SOURCE.root) if OWN_ROOT else SOURCE.root
+
+
+def source_site():
+    """Return the keys of the site that the source reads, folders of fetched files as they are."""
+    read = settings(CONFIG.site, *SOURCE.site_keys)
+    return {key: placed(value) if key == "datasets" else value for key, value in read.items()}
 
 
 def gpu_job(**resources):

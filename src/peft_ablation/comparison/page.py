@@ -18,8 +18,12 @@ def comparison_page(
     study: str,
     reference: str | None,
     confidence: float,
+    shared: Sequence[str] = (),
 ) -> list[Block]:
-    """Return the page of a comparison; `rows` are the rows of `comparison.csv`."""
+    """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
+
+    `shared` says what training and test have in common, see `shared_by_splits`.
+    """
     level = f"{100 * confidence:g} %"
     first = rows[0]
     smoke = (
@@ -47,7 +51,28 @@ def comparison_page(
         Heading("What the columns mean"),
         Items(_meanings(words, level)),
         Heading("What is not comparable"),
-        Items(_caveats(rows)),
+        Items([*shared, *_caveats(rows)]),
+    ]
+
+
+def shared_by_splits(accounts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return sentences on what training and test share, from the accounts of splits and images."""
+    found: dict[str, int] = {}
+    for account in accounts:
+        kept = account.get("unit", "")
+        found |= {
+            f"{kept}s": pairs["train_test"]
+            for name, pairs in account.get("leakage", {}).items()
+            if name == kept
+        }
+        for column, pairs in account.get("equal_texts", {}).items():
+            found[f"texts (column {column}), case and white space aside,"] = pairs["train_test"]
+        if "equal_images" in account:
+            found["images, pixel by pixel,"] = account["equal_images"]["train_test"]
+    return [
+        f"{count:,} {what} stand in training and in test: what is known by heart counts as learnt."
+        for what, count in found.items()
+        if count
     ]
 
 

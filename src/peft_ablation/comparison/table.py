@@ -7,7 +7,7 @@ group: see `peft_ablation.metrics.intervals`.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
-from peft_ablation.comparison.page import comparison_page
+from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
@@ -66,13 +66,17 @@ def compare_arms(
     confidence: float,
     table: str | Path,
     words: str | Path,
+    estimates: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
     manifest: str | Path,
+    accounts: Sequence[str | Path] = (),
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
+    `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
+    `accounts` are those of the splits and of equal images, which the page quotes.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -100,10 +104,18 @@ def compare_arms(
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
-        rows, said, study=study, reference=reference, confidence=confidence
+        rows, said, study=study, reference=reference, confidence=confidence,
+        shared=shared_by_splits([read_json(account) for account in accounts]),
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
+    write_json(
+        estimates,
+        {
+            metric: {arm: _estimates(arm, reference, metric, contributions) for arm in arms}
+            for metric in said.compared
+        },
+    )
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"Comparison of arms, study {study}"))
     inputs = {str(path): Path(path) for path in (*scores, *sums, *costs)}
@@ -216,6 +228,21 @@ def _difference(
             f"{metric}_difference_high": high,
         }
     return result
+
+
+def _estimates(
+    arm: str,
+    reference: str | None,
+    metric: str,
+    contributions: Mapping[str, Mapping[str, ArmScores | None]],
+) -> dict[str, Any]:
+    """Return the estimates of a score and its difference to the reference arm, as plain values."""
+    ours = contributions[arm][metric]
+    theirs = contributions[reference][metric] if reference not in (None, arm) else None
+    return {
+        "score": None if ours is None else asdict(estimate(ours)),
+        "difference": None if ours is None or theirs is None else asdict(estimate(ours, theirs)),
+    }
 
 
 def _honesty(

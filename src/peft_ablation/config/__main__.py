@@ -1,4 +1,4 @@
-"""Write the JSON schemas of site and study: `python -m peft_ablation.config [FOLDER]`."""
+"""Write the JSON schemas of site, study and suite: `python -m peft_ablation.config [FOLDER]`."""
 
 import sys
 

@@ -22,7 +22,7 @@ from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import MOST_ARMS, expanded_sweeps
 from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
-from peft_ablation.config.site import Site
+from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
@@ -60,6 +60,8 @@ class Config(Section):
     study: Study
     name: str
     """Name of the study; with `.smoke` where its smoke settings are run."""
+    told: Site
+    """The site as it was given; `site` has the data root of this study."""
     chain: tuple[str, ...] = ()
     """Studies that are being read because they start from runs of this one."""
 
@@ -136,7 +138,7 @@ class Config(Section):
                 f"found a circle: {' → '.join((*chain, run.study))}; a run cannot start from its "
                 "own result"
             )
-        site = self.site.model_copy(update={"study": run.study, "overrides": {}})
+        site = self.told.model_copy(update={"study": run.study, "overrides": {}})
         return _load_other(site.model_dump_json(), chain)
 
     @property
@@ -159,7 +161,7 @@ def load_config(
 
     Raises `InputError` with one line that names the key, what was found and what is allowed.
     """
-    parsed_site = _validate(Site, site, "config")
+    parsed_site = validated(Site, site, "config")
     raw, name = read_study(parsed_site.study, [Path(folder) for folder in studies])
     smoke = raw.pop("smoke", None)
     if parsed_site.smoke:
@@ -167,7 +169,10 @@ def load_config(
             raise InputError(f"config: smoke: study {name} has no smoke settings; leave smoke out")
         raw, name = merged(raw, smoke), f"{name}.smoke"
     where = f"study {name}"
-    raw = _filled(merged(raw, _written_out(parsed_site.overrides, where)))
+    own = parsed_site.studies.get(name.removesuffix(".smoke"), OfStudy())
+    for overrides in (parsed_site.overrides, own.overrides):
+        raw = merged(raw, _written_out(overrides, where))
+    raw = _filled(raw)
     if isinstance(raw.get("arms"), Mapping):
         try:
             raw["arms"] = expanded_sweeps(raw["arms"], most=_most_arms(raw.get("max_arms")))
@@ -179,8 +184,9 @@ def load_config(
         model = study_model(str(source))
     except InputError as error:
         raise InputError(f"{where}: data.source: {error}") from None
-    study = _validate(model, raw, where)
-    config = Config(site=parsed_site, study=study, name=name, chain=chain)
+    study = validated(model, raw, where)
+    site_of_study = parsed_site.model_copy(update={"data_root": own.below(parsed_site.data_root)})
+    config = Config(site=site_of_study, told=parsed_site, study=study, name=name, chain=chain)
     config.source.check()
     _check(config, where)
     return config
@@ -196,17 +202,11 @@ def read_study(
     study: str, studies: Sequence[Path], seen: tuple[Path, ...] = ()
 ) -> tuple[dict[str, Any], str]:
     """Return a study file's content, merged over the study that it `extends`, and its name."""
-    path, name = _study_file(study, studies)
+    path, name = found_file("study", study, studies)
     if path.resolve() in seen:
         chain = " → ".join(p.stem for p in (*seen, path))
         raise InputError(f"study {seen[0].stem}: extends: found a circle: {chain}; break it")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"study {path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"study {path}: found {type(raw).__name__}, expected keys and values")
-    raw = _written_out(raw, f"study {name}")
+    raw = _written_out(read_mapping(path, f"study {path}"), f"study {name}")
     parent = raw.pop("extends", None)
     if parent is not None:
         # A study of one's own may extend one that lies beside it.
@@ -343,23 +343,40 @@ def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:
         _check_circle(config, onward, where)
 
 
-def _study_file(study: str, studies: Sequence[Path]) -> tuple[Path, str]:
-    if study.endswith((".yaml", ".yml")):
-        path = Path(study)
+def found_file(kind: str, name: str, folders: Sequence[Path]) -> tuple[Path, str]:
+    """Return the YAML file of a study or a suite (`kind`) and its name.
+
+    `name` is a path, or that of a file in the first of `folders` that has it. Raises `InputError`
+    where there is none.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
         if not path.is_file():
-            raise InputError(f"config: study: no file {study}; expected a study's YAML file")
+            raise InputError(f"config: {kind}: no file {name}; expected a {kind}'s YAML file")
         return path, path.stem
-    for folder in studies:
-        path = folder / f"{study}.yaml"
+    for folder in folders:
+        path = folder / f"{name}.yaml"
         if path.is_file():
-            return path, study
-    names = sorted({file.stem for folder in studies for file in folder.glob("*.yaml")})
+            return path, name
+    names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     raise InputError(
-        f"config: study: found {study!r}, allowed: {', '.join(names)}{near_miss(study, names)}"
+        f"config: {kind}: found {name!r}, allowed: {', '.join(names)}{near_miss(name, names)}"
     )
 
 
-def _validate(model: type[M], value: Mapping[str, Any], where: str) -> M:
+def read_mapping(path: Path, where: str) -> dict[str, Any]:
+    """Return the keys and values of a YAML file, named `where`; refuse what holds none."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: found {type(raw).__name__}, expected keys and values")
+    return raw
+
+
+def validated(model: type[M], value: Mapping[str, Any], where: str) -> M:
+    """Return the model of plain values; raises `InputError` with one line that begins `where`."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""JSON schemas of site and study for an editor: which keys there are, and what they may hold.
+"""JSON schemas of site, study and suite for an editor: which keys there are, what they may hold.
 
 A file may hold a part alone (a study that extends another, the smoke settings), so nothing is
 required here, and null takes a key away; `peft_ablation.config.loading` says what is missing in
@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, StringConstraints, create_model
 from peft_ablation.config.section import Name, Section
 from peft_ablation.config.site import Site
 from peft_ablation.config.study import Study
+from peft_ablation.config.suite import SuiteFile
 from peft_ablation.plugins import built_in, plugin
 from peft_ablation.sources import source_class
 
@@ -33,9 +34,14 @@ class OwnModule(Section):
 
 
 def write_schemas(folder: str | Path) -> list[Path]:
-    """Write the JSON schemas of site and study into `folder` and return their paths."""
+    """Write the JSON schemas of site, study and suite into `folder` and return their paths."""
     written = []
-    for name, schema in (("config", Site.model_json_schema()), ("study", study_schema())):
+    schemas = {
+        "config": Site.model_json_schema(),
+        "study": study_schema(),
+        "suite": SuiteFile.model_json_schema(),
+    }
+    for name, schema in schemas.items():
         path = Path(folder) / f"{name}.schema.json"
         path.write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         written.append(path)

@@ -1,5 +1,6 @@
 """The site: where things are on this machine or cluster."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
@@ -41,21 +42,46 @@ class Cloud(Section):
     next time; null keeps none."""
 
 
+class OfStudy(Section):
+    """What holds for one study alone, wherever it is run: alone, in a suite, or for another."""
+
+    data_root: str | None = None
+    """Where this study's data are: below the site's `data_root`, unless absolute or a URL."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Merged over this study, after the site's own `overrides`."""
+
+    def below(self, root: str | None) -> str | None:
+        """Return the study's data root, given the site's."""
+        if self.data_root is None or root is None:
+            return self.data_root or root
+        if "://" in self.data_root or Path(self.data_root).is_absolute():
+            return self.data_root
+        return f"{root.rstrip('/')}/{self.data_root}"
+
+
 class Site(Section):
     """This machine or cluster."""
 
     study: str = "phantom_cxr"
     """Name of a file in `config/studies/` without `.yaml`, or a path to a study file."""
+    suite: str | None = None
+    """Name of a file in `config/suites/` without `.yaml`, or a path to a suite file: its studies
+    are run, in place of `study`."""
     data_root: str | None = None
     """Root of the data that a study reads: a MIMIC-CXR-JPG tree, a folder of class folders, …"""
     results: Folder = "results"
     """Folder for everything a study makes."""
     bases: Folder = "resources/bases"
     """Folder for pretrained bases, shared by studies."""
+    datasets: Folder = "resources/datasets"
+    """Folder for data sets fetched from a hub, shared by studies."""
     tensorboard: bool = False
     """Also write TensorBoard event files beside each run's history."""
     cloud: Cloud = Cloud()
     smoke: bool = False
     """Run the study's `smoke:` settings, small enough for two CPU cores, under `<study>.smoke`."""
     overrides: dict[str, Any] = Field(default_factory=dict)
-    """Merged over the study, for smoke runs; the results folder does not change by itself."""
+    """Merged over the study, for smoke runs; the results folder does not change by itself. Over
+    each study of a suite."""
+    studies: dict[str, OfStudy] = Field(default_factory=dict)
+    """What holds for one study alone, by its name."""

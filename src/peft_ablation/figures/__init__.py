@@ -5,6 +5,7 @@ from peft_ablation.figures.loss_curves import plot_loss_curves
 from peft_ablation.figures.quality import plot_quality
 from peft_ablation.figures.quality_cost import plot_quality_cost
 from peft_ablation.figures.split_balance import plot_split_balance
+from peft_ablation.figures.suite import plot_suite
 from peft_ablation.figures.sweep import plot_sweep
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "plot_quality",
     "plot_quality_cost",
     "plot_split_balance",
+    "plot_suite",
     "plot_sweep",
 ]

@@ -115,3 +115,28 @@ def estimate(ours: ArmScores, theirs: ArmScores | None = None) -> Estimate:
         seeds_df=total**2 / weight if weight else 0.0,
         noise=noise,
     )
+
+
+def mean_of(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the mean of independent estimates, such as of studies with test sets of their own.
+
+    Variances add up over the square of their number; degrees of freedom are Satterthwaite's (1946).
+    """
+    count = len(estimates)
+
+    def part(of: Callable[[Estimate], tuple[float, float]]) -> tuple[float, float]:
+        found = [of(each) for each in estimates]
+        total = sum(variance for variance, _ in found)
+        weight = sum(variance**2 / df for variance, df in found if df)
+        return total / count**2, total**2 / weight if weight else max(df for _, df in found)
+
+    of_groups, groups_df = part(lambda each: (each.of_groups, each.groups_df))
+    of_seeds, seeds_df = part(lambda each: (each.of_seeds, each.seeds_df))
+    return Estimate(
+        value=sum(each.value for each in estimates) / count,
+        of_groups=of_groups,
+        groups_df=groups_df,
+        of_seeds=of_seeds,
+        seeds_df=seeds_df,
+        noise=sum(each.noise for each in estimates) / count**2,
+    )

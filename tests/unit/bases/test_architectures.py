@@ -255,7 +255,9 @@ def test_class_that_is_not_described_has_its_modules_and_no_sets() -> None:
 def test_prompts_can_be_learnt_where_a_task_type_is_given(class_name: str) -> None:
     task_type = by_default(class_name).task_type
     towers = ("Git", "CLIP", "ViT", "ResNet", "VisionEncoderDecoder")
-    assert (task_type is None) == class_name.startswith(towers)
+    # PEFT looks for a width that is called otherwise, or is not the embedding's.
+    unfit = ("DistilBert", "Electra")
+    assert (task_type is None) == class_name.startswith((*towers, *unfit))
     assert by_default(class_name).causal == (class_name in ("GPT2LMHeadModel", "LlamaForCausalLM"))
     if task_type:
         model: Any = get_peft_model(

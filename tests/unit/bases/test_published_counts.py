@@ -184,3 +184,18 @@ def test_llama_rank_64() -> None:
     assert counted.trainable == 45_088_768
     assert round(100 * counted.trainable / counted.total, 2) == 3.52
     assert lora("LlamaForCausalLM", LLAMA_1B, "query_value", 64).trainable == 6_815_744
+
+
+@pytest.mark.parametrize(("labels", "head"), [(1, 591_361), (2, 592_130), (3, 592_899)])
+def test_roberta_biases_with_and_without_the_head(labels: int, head: int) -> None:
+    """BitFit trains 102,914 biases, two of them a head's of two classes, and the head's weights."""
+    config = {**ROBERTA, "num_labels": labels}
+    model = built("RobertaForSequenceClassification", config)
+    biases = sum(p.numel() for name, p in model.named_parameters() if name.endswith("bias"))
+    # 768 of the head's dense layer, one a class: the published 102,914 counts two classes.
+    assert biases == 102_144 + 768 + labels
+    arm = {"method": "bitfit", "learning_rate": 1e-3, "base": None, "init_from": None}
+    trained = open_method(arm).apply(model, seed=0, heads=["classifier"], steps=1, batches=list)
+    counted = sum(p.numel() for p in trained.parameters() if p.requires_grad)
+    assert counted == 102_144 + head
+    assert head == 768 * 768 + 768 + 768 * labels + labels

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from peft_ablation.config.site import Site
 from peft_ablation.config.study import Study
+from peft_ablation.config.suite import SuiteFile
 from peft_ablation.methods import ArmSettings
 from peft_ablation.plugins import built_in, plugin
 from peft_ablation.sources import DataSettings
@@ -24,7 +25,7 @@ KINDS: dict[str, tuple[str, str, type[BaseModel]]] = {
 """What has settings of its own: attribute of its module, its section, settings that all have."""
 ELSEWHERE = {"arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`"}
 """Keys whose own keys are those of another section."""
-NAMED = {"arms": "<name>.", "columns": "<role>."}
+NAMED = {"arms": "<name>.", "columns": "<role>.", "studies": "<name>."}
 """Mappings whose keys a person chooses."""
 
 
@@ -57,6 +58,11 @@ class Key:
 def site_keys() -> list[Key]:
     """Keys of the site."""
     return keys(Site)
+
+
+def suite_keys() -> list[Key]:
+    """Keys of a suite."""
+    return keys(SuiteFile)
 
 
 def study_keys() -> list[Key]:
@@ -100,7 +106,11 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
         if not nested or own in ELSEWHERE:
             found.append(Key(own, field))
             continue
-        found += keys(nested[0], f"{own}.{NAMED.get(name, '')}")
+        origin = get_origin(field.annotation)
+        if origin is not dict and str in get_args(field.annotation):  # a name will do, too
+            found.append(Key(own, field))
+        chosen = "" if origin is tuple else NAMED.get(name, "")
+        found += keys(nested[0], f"{own}.{chosen}")
     return found
 
 

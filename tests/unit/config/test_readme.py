@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from keys import KINDS, Key, own_keys, owners, site_keys, study_keys
+from keys import KINDS, Key, own_keys, owners, site_keys, study_keys, suite_keys
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
@@ -53,6 +53,10 @@ def compare(rows: dict[str, str], expected: Iterable[Key], what: str) -> None:
 
 def test_every_key_of_the_site_is_explained_with_its_default() -> None:
     compare(sections()["site", frozenset()], site_keys(), "the site")
+
+
+def test_every_key_of_a_suite_is_explained_with_its_default() -> None:
+    compare(sections()["suite", frozenset()], suite_keys(), "a suite")
 
 
 def test_every_key_of_all_studies_is_explained_with_its_default() -> None:

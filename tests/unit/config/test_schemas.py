@@ -44,6 +44,17 @@ def test_every_study_of_the_project_fits(path: Path) -> None:
     assert [error.message for error in STUDY.iter_errors(raw)] == []
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "suites").glob("*.yaml")))
+def test_every_suite_of_the_project_fits(path: Path) -> None:
+    assert schema("suite").is_valid(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_a_study_of_a_suite_is_a_name_or_a_mapping() -> None:
+    assert schema("suite").is_valid({"studies": ["a", {"study": "b", "data_root": "c"}]})
+    assert not schema("suite").is_valid({"studies": [{"data_root": "c"}]})
+    assert not schema("suite").is_valid({"studies": []})
+
+
 def test_the_site_of_the_project_fits() -> None:
     raw = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
     assert schema("config").is_valid(raw)

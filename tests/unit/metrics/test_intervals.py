@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from peft_ablation.metrics.bleu import corpus_bleu
 from peft_ablation.metrics.classes import macro_f1
-from peft_ablation.metrics.intervals import ArmScores, estimate
+from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate, mean_of
 from peft_ablation.metrics.metric import Array
 
 STUDIES = 400
@@ -195,3 +195,45 @@ def test_scores_that_are_no_means_are_covered(
     rng = np.random.default_rng(11)
     many = [arm(rng, rng.normal(size=270)).runs.mean() for _ in range(600)]
     assert min(coverage(arm, float(np.mean(many)))) >= LEAST
+
+
+# -- means of studies ------------------------------------------------------------------------------
+
+
+def test_the_mean_of_one_estimate_is_that_estimate() -> None:
+    one = Estimate(0.5, 0.04, 9.0, 0.01, 2.0, 0.002)
+    assert mean_of([one]) == one
+    # One seed: no part of seeds.
+    assert mean_of([alone := Estimate(0.5, 0.04, 9.0, 0.0, 0.0, 0.0)]) == alone
+
+
+def test_the_mean_of_two_estimates_by_hand() -> None:
+    found = mean_of([
+        Estimate(0.5, 0.04, 9.0, 0.02, 2.0, 0.008), Estimate(1.0, 0.08, 19.0, 0.0, 0.0, 0.0),
+    ])  # fmt: skip
+    assert (found.value, found.of_groups, found.of_seeds, found.noise) == pytest.approx(
+        (0.75, 0.03, 0.005, 0.002)
+    )
+    # Satterthwaite: (.04 + .08)² / (.04² / 9 + .08² / 19); of seeds, the one that has any.
+    assert found.groups_df == pytest.approx(0.0144 / (0.0016 / 9 + 0.0064 / 19))
+    assert found.seeds_df == pytest.approx(2)
+    assert found.error == pytest.approx((0.03 + 0.005 - 0.002) ** 0.5)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("deviation", [0.0, 0.02, 0.06])
+def test_means_over_studies_are_covered_and_not_much_too_wide(seeds: int, deviation: float) -> None:
+    rng = np.random.default_rng(17)
+    held, width, every = 0, [], []
+    for _ in range(600):
+        drawn = []
+        for groups in (50, 100, 270, 400):
+            level = 0.5 * rng.normal(size=groups) + rng.normal(0, deviation, (seeds, 1))
+            drawn.append(estimate(scores(level + rng.normal(0, 0.3, (seeds, groups)))))
+        found = mean_of(drawn)
+        low, high = found.interval(0.95)
+        held += low <= 0 <= high
+        width.append((high - low) / 2)
+        every.append(found.value)
+    assert held / 600 >= LEAST
+    assert np.mean(width) <= 1.7 * 1.96 * np.std(every)

@@ -462,3 +462,41 @@ def test_a_class_or_column_that_the_training_split_lacks_is_named():
         _ = task_of(SINGLE, positive="oui").classes
     with pytest.raises(InputError, match=r"no column .label., found .*set task\.target to score"):
         _ = task_of(SCORED).classes
+
+
+# -- the start from another run --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ("a", "b", "c"), ()], ids=["two", "three", "score"])
+def test_an_adapter_of_three_classes_starts_another_task_and_its_head_stays_new(
+    text_base, tmp_path, classes
+):
+    base = text_base("roberta")
+    arm = LoraSettings(method="lora", targets="query_value", r=2, learning_rate=1)
+    method = open_method(arm.model_dump(mode="json"))
+
+    def fresh(labels, seed):
+        torch.manual_seed(seed)
+        model = load_model(base, labels)
+        return method.apply(model, seed=seed, heads=HEADS["roberta"], steps=1, batches=list)
+
+    mnli = fresh(("entailment", "neutral", "contradiction"), 1)
+    for parameter in mnli.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter)
+    method.save(mnli, tmp_path)
+    model, untouched = fresh(classes, 2), fresh(classes, 2).state_dict()
+    method.start_from(model, tmp_path, HEADS["roberta"])
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    learnt = dict(mnli.named_parameters())
+    adapters = [name for name in trained if "lora_" in name]
+    assert len(adapters) == 2 * 2 * 2  # layers, query and value, A and B
+    assert all(torch.equal(trained[name], learnt[name]) for name in adapters)
+    heads = [name for name in trained if "lora_" not in name]
+    assert len(heads) == 4  # weight and bias of dense and out_proj
+    assert all(torch.equal(trained[name], untouched[name]) for name in heads)
+    assert not any(
+        torch.equal(trained[name], learnt[name])
+        for name in heads
+        if trained[name].shape == learnt[name].shape
+    )

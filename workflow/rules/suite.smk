@@ -1,0 +1,115 @@
+# In: the site's `suite`. Out: suites/<suite>/comparison and suites/<suite>/figures.
+# Each study of the suite is this whole workflow, as a module; what several of them need is made
+# once, by the first that asks for it.
+import sys
+
+from peft_ablation.config.suite import load_suite
+from peft_ablation.errors import InputError
+from peft_ablation.stale_locks import hold
+from peft_ablation.termination import handle_apart
+
+SITE = {key: value for key, value in config.items() if key != "conduct"}
+
+try:
+    SUITE = load_suite(SITE)
+except InputError as error:
+    sys.exit(f"peft-ablation: {error}")
+
+ACROSS = SUITE.results
+NAMES = [member.name for member in SUITE.studies]
+FIRST = SUITE.studies[0].study
+RUN_LOCK = hold() if workflow.is_main_process else None
+
+
+# Files of every study's comparison, in the suite's order.
+TABLES, WORDS, ESTIMATES = (
+    [f"{member.results}/comparison/{name}" for member in SUITE.studies]
+    for name in ("comparison.csv", "words.json", "estimates.json")
+)
+# What each study makes when it is run alone.
+EVERYTHING = []
+
+for member in SUITE.by_need:
+    examples = workflow.modifier.modify_path(f"{member.results}/cohort/examples.parquet")
+    if not any(str(examples) in rule.output for rule in workflow.rules):
+        # A module's name becomes a name here: a study called `config` must not hide the config.
+        member_study = f"study_{member.name.replace('.', '_')}"
+        member_rules = f"{member_study.removeprefix('study_')}_*"
+
+        module:
+            name: member_study
+            snakefile:
+                "../../Snakefile"
+            config:
+                member.told.model_dump(mode="json")
+
+        use rule * from member_study as member_rules
+
+        EVERYTHING.append(getattr(rules, member_rules.replace("*", "all")).input)
+
+
+rule compare_studies:
+    input:
+        tables=TABLES,
+        words=WORDS,
+        estimates=ESTIMATES,
+    output:
+        table=report(
+            f"{ACROSS}/comparison/suite.csv",
+            caption="../report/suite_table.rst",
+            category="0. Suite",
+            labels={"what": "Every column, as a table"},
+        ),
+        markdown=f"{ACROSS}/comparison/suite.md",
+        page=report(
+            f"{ACROSS}/comparison/suite.html",
+            caption="../report/suite.rst",
+            category="0. Suite",
+            labels={"what": "Comparison across studies"},
+        ),
+    log:
+        f"{ACROSS}/logs/compare_studies.log",
+    conda:
+        "../../envs/tables.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        suite=SUITE.name,
+        title=SUITE.title,
+        studies=NAMES,
+        confidence=FIRST.score.confidence,
+    message:
+        "Comparing arms across studies"
+    script:
+        "../scripts/compare_studies.py"
+
+
+rule plot_suite:
+    input:
+        tables=TABLES,
+        words=WORDS,
+    output:
+        report(
+            f"{ACROSS}/figures/suite.svg",
+            caption="../report/suite_figure.rst",
+            category="0. Suite",
+            labels={"what": "Headline scores by study"},
+        ),
+        multiext(f"{ACROSS}/figures/suite", ".png", ".csv"),
+    log:
+        f"{ACROSS}/logs/plot_suite.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        studies=NAMES,
+    message:
+        "Drawing scores across studies"
+    script:
+        "../scripts/plot_suite.py"
+
+
+rule suite:
+    input:
+        rules.compare_studies.output,
+        rules.plot_suite.output,

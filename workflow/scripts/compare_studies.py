@@ -1,0 +1,16 @@
+from peft_ablation.comparison.suite import compare_studies
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    compare_studies(
+        suite=snakemake.params.suite,
+        title=snakemake.params.title,
+        studies=snakemake.params.studies,
+        tables=snakemake.input.tables,
+        words=snakemake.input.words,
+        estimates=snakemake.input.estimates,
+        confidence=snakemake.params.confidence,
+        table=snakemake.output.table,
+        markdown_page=snakemake.output.markdown,
+        html_page=snakemake.output.page,
+    )
