@@ -171,8 +171,8 @@ def main() -> None:
         f"80 texts a class against 1: **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to "
         f"{max(ratios):.2f}; {given.pairs} pairs) for {len(pixels):,} pictures; for 10,000, from "
         f"the same seconds, {large[80] / large[1]:.2f}. The image tower saw each picture once in "
-        "every run. All arms and seeds that leave the tower alone, and a change of the texts, read the "
-        "same cache.",
+        "every run. All arms and seeds that leave the tower alone, and a change of the texts, read "
+        "the same cache.",
     ]
     print("\n".join(lines))
     if given.write:
