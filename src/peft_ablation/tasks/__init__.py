@@ -220,7 +220,9 @@ class Task(ABC):
         """Return the module whose forward takes a batch by name and gives its SUMMED loss.
 
         `model` may be wrapped by PEFT. The module holds `model` as an attribute, so that
-        data-parallel training wraps its parameters.
+        data-parallel training wraps its parameters. Where it has `counts`, names such as
+        `accuracy`, its `counted` takes a batch too and gives the summed loss and a sum for each
+        name: over the weight of the validation split they are the history's `val_<name>`.
         """
 
     def augment(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
