@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
+from peft_ablation.comparison.published import Ours, published_blocks
 from peft_ablation.comparison.words import Words
 
 Row = Mapping[str, Any]
@@ -17,8 +18,12 @@ def comparison_page(
     study: str,
     reference: str | None,
     confidence: float,
+    published: Sequence[Mapping[str, Any]] = (),
 ) -> list[Block]:
-    """Return the page of a comparison; `rows` are the rows of `comparison.csv`."""
+    """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
+
+    `published` are the numbers of `peft_ablation.comparison.published`.
+    """
     level = f"{100 * confidence:g} %"
     first = rows[0]
     smoke = (
@@ -42,10 +47,11 @@ def comparison_page(
         _honesty(rows, words),
         Heading("What it costs"),
         _costs(rows),
+        *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),
         Heading("What the columns mean"),
         Items(_meanings(words, level)),
         Heading("What is not comparable"),
-        Items(_caveats(rows)),
+        Items(_caveats(rows, bool(published))),
     ]
 
 
@@ -234,7 +240,7 @@ def _meanings(words: Words, level: str) -> list[str]:
     ]
 
 
-def _caveats(rows: Sequence[Row]) -> list[str]:
+def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
     rates = ", ".join(
         f"{row['arm']} {row['learning_rate']:g}" for row in rows if row["learning_rate"]
     )
@@ -244,8 +250,11 @@ def _caveats(rows: Sequence[Row]) -> list[str]:
         "difference may be one of learning rates.",
         "All arms share epochs, batches, schedule and checkpoint selection; an arm that needs more "
         "or fewer epochs to its best is not given them.",
-        "Scores of other studies, and those of the published reports, come from other data, bases "
-        "and protocols: they do not belong beside these.",
+        "Published scores come from other data, bases and protocols, as is said above; those of "
+        "other studies do, too."
+        if published
+        else "Scores of other studies, and those of the published reports, come from other data, "
+        "bases and protocols: they do not belong beside these.",
     ]
     kinds = sorted({str(row["memory_kind"]) for row in rows})
     if len(kinds) > 1:

@@ -64,6 +64,7 @@ def compare_arms(
     study: str,
     config: Mapping[str, Any],
     confidence: float,
+    published: Sequence[Mapping[str, Any]],
     table: str | Path,
     words: str | Path,
     estimates: str | Path,
@@ -74,6 +75,7 @@ def compare_arms(
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
+    `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     Raises `InputError` where runs were tested on different groups.
     """
@@ -102,8 +104,8 @@ def compare_arms(
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
-        rows, said, study=study, reference=reference, confidence=confidence
-    )  # fmt: skip
+        rows, said, study=study, reference=reference, confidence=confidence, published=published
+    )
     write_table(comparison, table)
     write_json(words, said.as_json())
     write_json(
