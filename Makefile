@@ -44,7 +44,7 @@ lint: $(VENV)/.installed
 	$(BIN)/snakemake --lint
 
 clean:
-	rm -rf $(VENV) results resources/bases .snakemake
+	rm -rf $(VENV) results resources/bases resources/datasets .snakemake
 
 # The figures and the table that the README shows, from the last demo.
 showcase:

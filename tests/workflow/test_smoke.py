@@ -12,6 +12,9 @@ DATA = {
     "mimic_cxr_smoke": "nih-cxr-mimic-layout",
     "cifar10_pretrain": "cifar10-images",
     "cifar10_transfer": "cifar10-images",
+    "cifar10_resnet": "cifar10-images",
+    "cifar10_zero_shot": "cifar10-images",
+    "imagewoof_vit": "imagewoof-160",
 }
 """Folder of test data by study; others bring their own."""
 STUDIES = sorted(path.stem for path in (ROOT / "config" / "studies").glob("*.yaml"))

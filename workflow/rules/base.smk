@@ -1,6 +1,7 @@
 # In: nothing, a hub, a folder, or another run. Out: a model folder that from_pretrained loads.
 # Each distinct base of the study has a rule of its own, named after its kind; a second one of a
-# kind has a number.
+# kind has a number. `prepare_base` makes of a base what all arms and seeds of the study start from,
+# where the task says so (a head of texts).
 PLACES = list({place.folder: place for place in map(CONFIG.place, STUDY.arms)}.values())
 
 
@@ -120,3 +121,32 @@ for place in PLACES:
                 )
             script:
                 "../scripts/adopt_run.py"
+
+
+PREPARED = list(dict.fromkeys(filter(None, map(CONFIG.prepared, STUDY.arms))))
+
+for number, prepared in enumerate(PREPARED):
+
+    rule:
+        name:
+            "prepare_base" + (f"_{number + 1}" if number else "")
+        input:
+            base=next(CONFIG.place(arm).folder for arm in STUDY.arms if BASES[arm] == prepared),
+            train=SPLITS["train"],
+        output:
+            model=directory(prepared),
+        log:
+            f"{RESULTS}/logs/prepare_base/{Path(prepared).name}.log",
+        conda:
+            "../../envs/torch.yaml"
+        threads: STUDY.train.threads
+        resources:
+            mem_mb=16000,
+            runtime=60,
+        params:
+            task=task_protocol(),
+            threads=STUDY.train.threads,
+        message:
+            f"Making of {Path(prepared).name} what arms start from"
+        script:
+            "../scripts/prepare_base.py"

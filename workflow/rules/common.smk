@@ -66,13 +66,20 @@ def made_by_another_study(path):
 
 
 def of_source(path):
-    """Return a path of the source: what the study itself renders follows a module's `prefix`."""
-    return path if path.startswith(f"{RESULTS}/") else local(path)
+    """Return a path of the source: what rules make follows a module's `prefix`."""
+    made = path.startswith(f"{RESULTS}/") or path in SOURCE.fetched
+    return path if made else local(path)
 
 
 SOURCE_INPUTS = {name: of_source(path) for name, path in SOURCE.inputs().items()}
 OWN_ROOT = SOURCE.root is not None and SOURCE.root.startswith(f"{RESULTS}/")
 SOURCE_ROOT = placed(SOURCE.root) if OWN_ROOT else SOURCE.root
+
+
+def source_site():
+    """Return the keys of the site that the source reads, folders of fetched files as they are."""
+    read = settings(CONFIG.site, *SOURCE.site_keys)
+    return {key: placed(value) if key == "datasets" else value for key, value in read.items()}
 
 
 def gpu_job(**resources):
@@ -108,12 +115,17 @@ def task_protocol():
     return {k: v for k, v in settings(STUDY.task).items() if k not in TASK.not_training}
 
 
+def features_protocol():
+    """Return the settings of the task that the frozen part reads."""
+    return {k: v for k, v in task_protocol().items() if k not in TASK.beside_features}
+
+
 def protocol(train):
     """Return the settings that decide what training computes; a change of them trains again."""
     return {key: value for key, value in settings(train).items() if key not in NOT_PROTOCOL}
 
 
-BASES = {arm: CONFIG.place(arm).folder for arm in STUDY.arms}
+BASES = {arm: CONFIG.start(arm) for arm in STUDY.arms}
 
 
 def base_of(wildcards):
@@ -135,7 +147,7 @@ def reads_features(arm):
 
 def features_of(arm):
     """Return the cached features of an arm's base."""
-    return f"{RESULTS}/images/features/{Path(BASES[arm]).name}.npy"
+    return f"{RESULTS}/images/features/{Path(CONFIG.place(arm).folder).name}.npy"
 
 
 def assets(arm, predicting=False):

@@ -7,6 +7,10 @@ rule compare_arms:
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
         train=SPLITS["train"],
+        accounts=[
+            rules.stratify_splits.output.account,
+            *([rules.count_equal_images.output.account] if TASK.images else []),
+        ],
     output:
         words=f"{RESULTS}/comparison/words.json",
         estimates=f"{RESULTS}/comparison/estimates.json",

@@ -1,5 +1,5 @@
 # In: cohort/examples.parquet and the images of a folder or of cloud storage.
-# Out: images/shard-*.npy and images/index.parquet.
+# Out: images/shard-*.npy, images/index.parquet and, of the splits, images/equal.json.
 
 
 rule cache_images:
@@ -50,3 +50,23 @@ rule index_images:
         "Collecting the image index"
     script:
         "../scripts/index_images.py"
+
+
+rule count_equal_images:
+    input:
+        **SPLITS,
+        index=IMAGES,
+        pixels=expand(rules.cache_images.output.pixels, shard=SHARDS),
+    output:
+        account=f"{RESULTS}/images/equal.json",
+    log:
+        f"{RESULTS}/logs/count_equal_images.log",
+    conda:
+        "../../envs/tables.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    message:
+        "Counting equal images in two splits"
+    script:
+        "../scripts/count_equal_images.py"

@@ -8,12 +8,13 @@ TRAINED = [arm for arm, method in METHODS.items() if method.trains]
 UNTRAINED = [arm for arm, method in METHODS.items() if not method.trains]
 
 
-for base_folder in sorted({BASES[arm] for arm in STUDY.arms if reads_features(arm)}):
+# Of the base itself, not of what the task has made of it: another head has the same features.
+for base_folder in sorted({CONFIG.place(arm).folder for arm in STUDY.arms if reads_features(arm)}):
 
     rule:
         name:
             "cache_frozen_features"
-            if len(set(BASES.values())) == 1
+            if len(PLACES) == 1
             else (f"cache_frozen_features_{Path(base_folder).name}")
         input:
             base=base_folder,
@@ -34,7 +35,7 @@ for base_folder in sorted({BASES[arm] for arm in STUDY.arms if reads_features(ar
             mem_mb=16000,
             runtime=120,
         params:
-            task=task_protocol(),
+            task=features_protocol(),
             train=settings(STUDY.train, "precision", "threads"),
         message:
             "Caching the output of the base's frozen part"

@@ -7,6 +7,7 @@ with job(snakemake.log[0]):
         scores=snakemake.input.scores,
         sums=snakemake.input.sums,
         costs=snakemake.input.costs,
+        accounts=snakemake.input.accounts,
         arms=snakemake.params.arms,
         task=snakemake.params.task,
         train=snakemake.input.train,

@@ -79,6 +79,16 @@ def known_classes() -> list[str]:
     return sorted(_entries())
 
 
+def made_classes() -> list[str]:
+    """Return those of them that transformers has, so that a base can be made of them."""
+    return sorted(name for name, entry in _entries().items() if entry["package"] == "transformers")
+
+
+def model_type(class_name: str) -> str:
+    """Return the `model_type` that the config of a described class says."""
+    return str(_entries()[class_name]["model_type"])
+
+
 def known_sets() -> list[str]:
     """Return the names of the target sets that some class has."""
     return sorted({name for entry in _entries().values() for name in entry["targets"]})

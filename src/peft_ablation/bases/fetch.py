@@ -118,7 +118,7 @@ def fetch_base(
     output: str | Path,
     *,
     model_types: Collection[str],
-    tokenizer: bool,
+    tokenizer: bool | Collection[str],
 ) -> None:
     """Copy a base from the hub at a commit, or from a local folder, to `output`.
 
@@ -192,12 +192,13 @@ def check_base(
     name: str | None = None,
     *,
     model_types: Collection[str],
-    tokenizer: bool,
+    tokenizer: bool | Collection[str],
 ) -> None:
     """Raise `InputError` unless a folder holds a base: configuration and whole safetensors.
 
     Its `model_type` must be among `model_types`, where any are given; `tokenizer` says whether one
-    must lie beside the weights. `name` is what the base is called in messages.
+    must lie beside the weights, or of which `model_type`s. `name` is what the base is called in
+    messages.
     """
     root, where = Path(folder), name or str(folder)
     config = root / "config.json"
@@ -226,7 +227,8 @@ def check_base(
         missing = sorted(listed - {path.name for path in weights})
         if missing:
             raise InputError(f"base {where}: {missing[0]} is missing; fetch the base again")
-    if tokenizer and not any((root / file).is_file() for file in TOKENIZERS):
+    needed = tokenizer if isinstance(tokenizer, bool) else found in tokenizer
+    if needed and not any((root / file).is_file() for file in TOKENIZERS):
         raise InputError(
             f"base {where}: no tokenizer; expected {' or '.join(TOKENIZERS)} beside the weights"
         )

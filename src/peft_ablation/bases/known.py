@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_ablation.artifacts import read_json
-from peft_ablation.bases.architectures import Architecture, architecture
+from peft_ablation.bases.architectures import Architecture, architecture, model_type
 from peft_ablation.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def architecture_of(
     Raises `InputError` where the base is known to be of a class that the task has not.
     """
     config = _config(base, folder)
-    kind = config.get("model_type", base.model_type)
+    kind = model_type_of(base, folder)
     if kind is None and len(task.architectures) == 1:
         (kind,) = task.architectures  # there is no other choice
     if kind is None:
@@ -32,6 +32,12 @@ def architecture_of(
             f"base: model_type is {kind!r}, expected {', '.join(sorted(task.architectures))}"
         )
     return architecture(task.architectures[kind], config) if task.architectures else None
+
+
+def model_type_of(base: "Base", folder: str | None = None) -> str | None:
+    """Return the `model_type` of a base, None where it cannot be known yet; see above."""
+    kind = _config(base, folder).get("model_type", base.model_type)
+    return None if kind is None else str(kind)
 
 
 def _config(base: "Base", folder: str | None) -> dict[str, Any]:
@@ -44,7 +50,8 @@ def _config(base: "Base", folder: str | None) -> dict[str, Any]:
             "vision_config": {"num_hidden_layers": sizes.vision_layers},
         }
     if base.kind == "random" and base.random is not None:
-        return dict(base.random.config)
+        made = base.random
+        return {"model_type": model_type(made.architecture), **made.config}
     for place in (folder, base.id if base.is_folder else None):
         if place is not None and Path(place, "config.json").is_file():
             found = read_json(Path(place, "config.json"))

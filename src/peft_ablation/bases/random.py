@@ -18,7 +18,7 @@ from peft_ablation.bases.architectures import (
     ConfigKeys,
     architecture,
     config_keys,
-    known_classes,
+    made_classes,
     nested,
 )
 from peft_ablation.bases.fetch import TOKENIZERS
@@ -82,7 +82,7 @@ class RandomBase(Section):
     @field_validator("architecture")
     @classmethod
     def _class_is_known(cls, name: str) -> str:
-        known = known_classes()
+        known = made_classes()
         if name not in known:
             raise ValueError(f"found {name!r}, allowed: {', '.join(known)}{near_miss(name, known)}")
         return name

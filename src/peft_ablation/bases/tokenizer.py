@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-MARKS: Final = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+# The end is not token 2: transformers takes that, in a CLIP, for the highest token of a text.
+MARKS: Final = ("<s>", "<pad>", "<unk>", "</s>", "<mask>")
 BYTES: Final = 256
 SMALLEST: Final = BYTES + len(MARKS)
 """Size of a vocabulary without any merge, the same whatever the texts."""
@@ -36,7 +37,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -
             show_progress=False,
         ),
     )
-    begin, pad, end, unknown, mask = MARKS
+    begin, pad, unknown, end, mask = MARKS
     # Marks have the first ids, in order.
     tokenizer.post_processor = RobertaProcessing((end, MARKS.index(end)), (begin, 0))
     PreTrainedTokenizerFast(

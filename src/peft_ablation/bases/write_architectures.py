@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ class Described:
     """Settings that change which modules or biases there are, with the value described."""
     when: Mapping[str, str] = field(default_factory=dict)
     """Expression searched in names → condition (see `architectures`) of these modules."""
+    package: str = "transformers"
+    """Module that has the class."""
     build: Settings = field(default_factory=dict)
     """Settings of the model that is looked at, where the defaults lack a module."""
 
@@ -172,6 +175,19 @@ CLASSES: Final = (
         "CLIPForImageClassification",
         blocks={"vision_model.encoder.layers.{layer}": "vision_config.num_hidden_layers"},
         targets=_CLIP_VISION,
+        heads=("classifier",),
+        layers="vision_model.encoder.layers.{layer}",
+        vision="vision_config.",
+    ),
+    Described(
+        "CLIPZeroShotClassifier",
+        package="peft_ablation.bases.clip",
+        blocks={"vision_model.encoder.layers.{layer}": "vision_config.num_hidden_layers"},
+        targets={
+            **_CLIP_VISION,
+            "vision": _CLIP_VISION["all"],
+            "vision_attention": _CLIP_VISION["attention"],
+        },
         heads=("classifier",),
         layers="vision_model.encoder.layers.{layer}",
         vision="vision_config.",
@@ -321,15 +337,16 @@ def entries() -> dict[str, Any]:
 
 def _entry(described: Described) -> dict[str, Any]:
     import torch
-    import transformers
 
-    model_class = getattr(transformers, described.class_name)
+    model_class = getattr(import_module(described.package), described.class_name)
     config_class = model_class.config_class
     with torch.device("meta"):
         model = model_class(config_class(**nested({**described.requires, **described.build})))
     config, aliases = _keys(config_class, described.requires)
     tied = {"by": described.tied_by, "to": described.tied_to} if described.tied_to else None
     return {
+        "package": described.package,
+        "model_type": config_class.model_type,
         "blocks": dict(described.blocks),
         "config": config,
         "aliases": aliases,

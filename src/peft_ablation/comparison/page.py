@@ -6,6 +6,7 @@ from typing import Any, Final
 from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
 from peft_ablation.comparison.published import Ours, published_blocks
 from peft_ablation.comparison.words import Words
+from peft_ablation.tasks import Claim
 
 Row = Mapping[str, Any]
 NONE: Final = "–"
@@ -19,10 +20,12 @@ def comparison_page(
     reference: str | None,
     confidence: float,
     published: Sequence[Mapping[str, Any]] = (),
+    shared: Sequence[str] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
-    `published` are the numbers of `peft_ablation.comparison.published`.
+    `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
+    and test have in common, see `shared_by_splits`.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -45,13 +48,35 @@ def comparison_page(
         *_differences(rows, words, reference),
         Heading("Does the model look at its input?"),
         _honesty(rows, words),
+        *_at_chance(rows, words),
         Heading("What it costs"),
         _costs(rows),
         *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),
         Heading("What the columns mean"),
         Items(_meanings(words, level)),
         Heading("What is not comparable"),
-        Items(_caveats(rows, bool(published))),
+        Items([*shared, *_caveats(rows, bool(published))]),
+    ]
+
+
+def shared_by_splits(accounts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return sentences on what training and test share, from the accounts of splits and images."""
+    found: dict[str, int] = {}
+    for account in accounts:
+        kept = account.get("unit", "")
+        found |= {
+            f"{kept}s": pairs["train_test"]
+            for name, pairs in account.get("leakage", {}).items()
+            if name == kept
+        }
+        for column, pairs in account.get("equal_texts", {}).items():
+            found[f"texts (column {column}), case and white space aside,"] = pairs["train_test"]
+        if "equal_images" in account:
+            found["images, pixel by pixel,"] = account["equal_images"]["train_test"]
+    return [
+        f"{count:,} {what} stand in training and in test: what is known by heart counts as learnt."
+        for what, count in found.items()
+        if count
     ]
 
 
@@ -176,6 +201,33 @@ def _honesty(rows: Sequence[Row], words: Words) -> Table:
     )
 
 
+def _at_chance(rows: Sequence[Row], words: Words) -> list[Block]:
+    """Name the arms whose interval does not lie beyond what is given for every input alike."""
+    blocks: list[Block] = []
+    for claim in words.claims:
+        arms = [row["arm"] for row in rows if not _beyond(row, claim, words)]
+        if arms:
+            title = words.baselines.get(claim.baseline, claim.baseline)
+            blocks.append(
+                Paragraph(
+                    f"Not told apart from the baseline {title}, or below it, by the interval of "
+                    f"{words.title(claim.metric)}: {', '.join(arms)}. These scores do not show "
+                    "that such an arm can do the task at all: to be better than it says nothing."
+                )
+            )
+    return blocks
+
+
+def _beyond(row: Row, claim: Claim, words: Words) -> bool:
+    """Tell whether an arm's interval lies on the better side of a baseline; True where unknown."""
+    baseline = row.get(f"{claim.baseline}_{claim.metric}")
+    low, high = row[f"{claim.metric}_low"], row[f"{claim.metric}_high"]
+    if baseline is None or low is None:
+        return True
+    better = words.metrics[claim.metric]["higher_is_better"]
+    return bool(low > baseline) if better else bool(high < baseline)
+
+
 def _costs(rows: Sequence[Row]) -> Table:
     return Table(
         (
@@ -200,7 +252,7 @@ def _costs(rows: Sequence[Row]) -> Table:
                 _plain(row["examples_per_second"], 1),
                 _plain(row["peak_memory_mb"], 0),
                 _plain(row["adapter_mb"], 2),
-                NONE if row["learning_rate"] is None else f"{row['learning_rate']:g}",
+                f"{row['learning_rate']:g}" if row["learning_rate"] else NONE,
                 f"{row['best_epoch']} of {row['epochs']}",
             ]
             for row in rows
@@ -256,7 +308,15 @@ def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
         else "Scores of other studies, and those of the published reports, come from other data, "
         "bases and protocols: they do not belong beside these.",
     ]
-    kinds = sorted({str(row["memory_kind"]) for row in rows})
+    bases = sorted({str(row["base"]) for row in rows})
+    if len(bases) > 1:
+        starts = ", ".join(f"{row['arm']} {row['base']}" for row in rows)
+        caveats.append(
+            f"Arms start from different bases ({starts}): a difference between these is one of "
+            "bases, their sizes and what they were trained on, as much as of methods."
+        )
+    trained = [row for row in rows if row["trainable_parameters"]] or rows
+    kinds = sorted({str(row["memory_kind"]) for row in trained})
     if len(kinds) > 1:
         caveats.append(f"Peak memory was measured in different ways: {', '.join(kinds)}.")
     elif kinds == ["process_rss"]:
@@ -265,7 +325,7 @@ def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
             "small model most of it is the same for all arms."
         )
     for key, name in (("device", "devices"), ("precision", "precisions")):
-        values = sorted({str(row[key]) for row in rows})
+        values = sorted({str(row[key]) for row in trained})
         if len(values) > 1:
             caveats.append(f"Arms ran on different {name}: {', '.join(values)}; times differ too.")
     if any(row["seeds"] < 2 for row in rows):

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
-from peft_ablation.comparison.page import comparison_page
+from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
@@ -71,12 +71,14 @@ def compare_arms(
     markdown_page: str | Path,
     html_page: str | Path,
     manifest: str | Path,
+    accounts: Sequence[str | Path] = (),
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
     `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
+    `accounts` are those of the splits and of equal images, which the page quotes.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -104,8 +106,10 @@ def compare_arms(
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
-        rows, said, study=study, reference=reference, confidence=confidence, published=published
-    )
+        rows, said, study=study, reference=reference, confidence=confidence,
+        published=published,
+        shared=shared_by_splits([read_json(account) for account in accounts]),
+    )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
     write_json(

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.bases.fetch import check_base_id
-from peft_ablation.bases.known import architecture_of
+from peft_ablation.bases.known import architecture_of, model_type_of
 from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import MOST_ARMS, expanded_sweeps
 from peft_ablation.config.base import RunOf
@@ -93,6 +93,21 @@ class Config(Section):
             results=self.results,
             prompt=getattr(self.study.task, "prompt", ""),
         )
+
+    def start(self, arm: str) -> str:
+        """Return the folder that an arm starts from: its base, or what the task has made of it."""
+        return self.prepared(arm) or self.place(arm).folder
+
+    def prepared(self, arm: str) -> str | None:
+        """Return the folder of what the task makes of an arm's base once; None where it does not.
+
+        It follows from what is known before a base is fetched, so that the DAG does not change.
+        """
+        base = self.study.base_of(arm)
+        task = self.study.task.model_dump(mode="json")
+        if base.run is not None or not self.task.prepares(task, model_type_of(base)):
+            return None
+        return f"{self.results}/bases/{Path(self.place(arm).folder).name}.prepared"
 
     def architecture(self, arm: str, *, fetched: bool = True) -> Architecture | None:
         """Return the architecture of an arm's base, None where it cannot be known yet.

@@ -24,8 +24,8 @@ class OtherRun:
 
     @property
     def base(self) -> str:
-        """The folder of its own base."""
-        folder = self.config.place(self.run.arm).folder
+        """The folder that it started from."""
+        folder = self.config.start(self.run.arm)
         return folder if self.run.seed is None else folder.replace(SEED, str(self.run.seed))
 
     @property
@@ -92,7 +92,7 @@ def _check(other: Config, run: RunOf, where: str) -> None:
 
 
 def _check_same_base(config: Config, name: str, start: OtherRun) -> None:
-    ours, theirs = config.place(name).folder, start.base
+    ours, theirs = config.start(name), start.base
     base = config.study.base_of(name)
     other = start.config.study.base_of(start.run.arm) != base
     if ours != theirs and (

@@ -73,6 +73,8 @@ class Site(Section):
     """Folder for everything a study makes."""
     bases: Folder = "resources/bases"
     """Folder for pretrained bases, shared by studies."""
+    datasets: Folder = "resources/datasets"
+    """Folder for data sets fetched from a hub, shared by studies."""
     tensorboard: bool = False
     """Also write TensorBoard event files beside each run's history."""
     cloud: Cloud = Cloud()

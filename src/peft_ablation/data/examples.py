@@ -19,6 +19,8 @@ from peft_ablation.errors import InputError
 Indices = NDArray[np.int64]
 """Places of examples in their split."""
 SPLITS = ("train", "val", "test")
+TEXTS = ("text", "text_pair")
+"""Columns that are inputs of a model in words; those of one's own task are not asked."""
 NAMED = ("example_id", "group", "split", "balance")
 
 

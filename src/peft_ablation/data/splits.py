@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from peft_ablation.artifacts import write_json, write_table
-from peft_ablation.data.examples import SPLITS
+from peft_ablation.data.examples import SPLITS, TEXTS
 from peft_ablation.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ The published study's verdicts."""
 _REFINEMENTS: Final = 4
 _TRIES: Final = 50
 _TRIED_UNITS: Final = 20_000
+_ONE_BY_ONE: Final = 100_000
+"""Most units that are assigned one by one; of more, those alike are dealt out together."""
 
 
 def split_table(
@@ -142,12 +144,18 @@ def positives_of(
     rows: pl.DataFrame, labels: Sequence[str], column: str = "balance"
 ) -> npt.NDArray[np.bool_]:
     """Return bool (N, len(labels)): which labels the list column has."""
-    places = {label: place for place, label in enumerate(labels)}
     positives = np.zeros((rows.height, len(labels)), dtype=np.bool_)
-    for row, found in enumerate(rows[column].to_list()):
-        for label in found or ():
-            positives[row, places[label]] = True
+    found = _label_places(rows, labels, column)
+    positives[found["row"].to_numpy(), found["label"].to_numpy()] = True
     return positives
+
+
+def _label_places(rows: pl.DataFrame, labels: Sequence[str], column: str) -> pl.DataFrame:
+    """Return `row` and the place of the `label` for each label of a list column."""
+    each = rows.select(pl.col(column).list.unique()).with_row_index("row")
+    found = each.explode(column).drop_nulls()
+    places = found[column].cast(pl.String).cast(pl.Enum(labels)).to_physical().cast(pl.Int64)
+    return pl.DataFrame({"row": found["row"].cast(pl.Int64), "label": places})
 
 
 def split_images(
@@ -195,10 +203,60 @@ def split_units(
     """
     rank = pl.struct(list(columns)).rank("dense").cast(pl.Int64)
     ids: npt.NDArray[np.int64] = rows.select(rank - 1).to_series().to_numpy()
+    if ids.max() >= _ONE_BY_ONE:
+        return _deal_units(rows, ids, shares, seed)[ids]
     matrix = np.column_stack([np.ones(rows.height), positives_of(rows, labels_of(rows))])
     counts = np.stack([np.bincount(ids, weights=column) for column in matrix.T], axis=1)
     of_units = assign_units(counts.astype(np.float64, copy=False), shares, seed)
     return of_units[ids]
+
+
+def _deal_units(
+    rows: pl.DataFrame, ids: npt.NDArray[np.int64], shares: npt.NDArray[np.float64], seed: int
+) -> npt.NDArray[np.int64]:
+    """Divide a great many units; returns int64 (U,), indices into `shares`.
+
+    `ids` (N,) is each row's unit. Of units alike in size and labels each split gets its share,
+    rounded down, drawn from `seed`; the few that are left over are assigned one by one, as by
+    `assign_units`.
+    """
+    labels = labels_of(rows)
+    sizes = np.bincount(ids)
+    found = _label_places(rows, labels, "balance")
+    of_units = pl.DataFrame({"unit": ids[found["row"].to_numpy()], "label": found["label"]})
+    sets = of_units.sort("unit", "label").group_by("unit", maintain_order=True).agg("label")
+    words = np.full(len(sizes), "", dtype=object)
+    words[sets["unit"].to_numpy()] = sets["label"].cast(pl.List(pl.String)).list.join(" ").to_list()
+    kinds = pl.DataFrame({"size": sizes, "labels": pl.Series(words, dtype=pl.String)})
+    kind = kinds.select(pl.struct("size", "labels").rank("dense").cast(pl.Int64) - 1)
+    kind_of: npt.NDArray[np.int64] = kind.to_series().to_numpy()
+    # What a unit of each kind counts: its rows, and its rows with each label.
+    _, first = np.unique(kind_of, return_index=True)
+    counts = np.zeros((len(first), 1 + len(labels)))
+    counts[:, 0] = sizes[first]
+    for place, text in enumerate(words[first]):
+        np.add.at(counts[place, 1:], [int(label) for label in text.split()], 1)
+    random = np.random.default_rng(seed)
+    shuffle = random.permutation(len(sizes))
+    by_kind = shuffle[np.argsort(kind_of[shuffle], kind="stable")]
+    alike = np.bincount(kind_of)
+    whole = np.floor(np.outer(alike, shares) + 1e-9).astype(np.int64)
+    place_in_kind = np.arange(len(sizes)) - np.repeat(np.cumsum(alike) - alike, alike)
+    ends = np.cumsum(whole, axis=1)[kind_of[by_kind]]
+    assigned = np.empty(len(sizes), dtype=np.int64)
+    assigned[by_kind] = (place_in_kind[:, None] >= ends).sum(axis=1)
+    left = by_kind[assigned[by_kind] == len(shares)]
+    held = whole.T @ counts
+    total = alike @ counts
+    order = np.argsort(-sizes[left], kind="stable")
+    assigned[left], _ = _assign_in_order(
+        counts[kind_of[left]],
+        shares,
+        _weights(np.outer(shares, total)),
+        order,
+        held - np.outer(shares, held.sum(axis=0)),
+    )
+    return _fill_empty(assigned, np.argsort(-sizes, kind="stable"), len(shares))
 
 
 def assign_units(
@@ -213,9 +271,7 @@ def assign_units(
     orders are tried too, and the best result is kept. No split stays empty while there are as many
     units as splits.
     """
-    wanted = np.outer(shares, counts.sum(axis=0))
-    weights = np.zeros_like(wanted)
-    np.divide(1, wanted**2, out=weights, where=wanted > 0)
+    weights = _weights(np.outer(shares, counts.sum(axis=0)))
     random = np.random.default_rng(seed)
     shuffle = random.permutation(len(counts))
     order = shuffle[np.argsort(-counts[shuffle].sum(axis=1), kind="stable")]
@@ -227,16 +283,27 @@ def assign_units(
     return _fill_empty(best, order, len(shares))
 
 
+def _weights(wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what squared deviations from `wanted` (K, C) weigh; nothing where none is wanted."""
+    weights = np.zeros_like(wanted)
+    np.divide(1, wanted**2, out=weights, where=wanted > 0)
+    return weights
+
+
 def _assign_in_order(
     counts: npt.NDArray[np.float64],
     shares: npt.NDArray[np.float64],
     weights: npt.NDArray[np.float64],
     order: npt.NDArray[np.int64],
+    held: npt.NDArray[np.float64] | None = None,
 ) -> tuple[npt.NDArray[np.int64], float]:
-    """Assign greedily in `order`, refine, and return the splits (U,) and the weighted sum."""
+    """Assign greedily in `order`, refine, and return the splits (U,) and the weighted sum.
+
+    `held` (K, C) is what splits hold already, beyond their shares of it.
+    """
     assigned = np.zeros(len(counts), dtype=np.int64)
     # What each split holds beyond its share of all that is assigned.
-    excess = np.zeros_like(weights)
+    excess = np.zeros_like(weights) if held is None else held.copy()
     own_cost = counts**2 @ weights.T
     for unit in order:
         count = counts[unit]
@@ -284,7 +351,7 @@ def balance_of(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     where the label has no positive) and `verdict` (excellent | moderate | poor | no positives).
     """
     labels = labels_of(pl.concat(part.select("balance") for part in parts.values()))
-    positives = {split: positives_of(part, labels).sum(axis=0) for split, part in parts.items()}
+    positives = {split: _positives(part, labels) for split, part in parts.items()}
     prevalence = {split: positives[split] / part.height for split, part in parts.items()}
     each = np.stack(list(prevalence.values()))
     mean = each.mean(axis=0)
@@ -301,6 +368,12 @@ def balance_of(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
             "verdict": pl.Series([verdict(value) for value in variation], dtype=pl.String),
         }
     )
+
+
+def _positives(rows: pl.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return int64 (len(labels),): how many rows have each label."""
+    found = _label_places(rows, labels, "balance")
+    return np.bincount(found["label"].to_numpy(), minlength=len(labels))
 
 
 def verdict(variation: float | None) -> str:
@@ -321,6 +394,20 @@ def leakage(parts: Mapping[str, pl.DataFrame], keys: Sequence[str]) -> dict[str,
     }
 
 
+def equal_texts(parts: Mapping[str, pl.DataFrame]) -> dict[str, dict[str, int]]:
+    """Return how many distinct texts are in both of each pair of splits, by column.
+
+    Texts are alike where they differ in nothing but case and white space. Of two texts a row, both
+    together are counted as well (`text, text_pair`). Nothing for a table without texts.
+    """
+    columns = [column for column in TEXTS if column in parts["train"].columns]
+    plain = pl.col(columns).str.strip_chars().str.replace_all(r"\s+", " ").str.to_lowercase()
+    # Numbers in place of texts: a million texts would be held three times over.
+    texts = {split: part.select(plain.hash()) for split, part in parts.items()} if columns else {}
+    keys = [(column,) for column in columns] + [tuple(columns)] * (len(columns) > 1)
+    return {", ".join(key): leakage(texts, key) for key in keys}
+
+
 def account_of(
     parts: Mapping[str, pl.DataFrame],
     unit: str,
@@ -330,6 +417,7 @@ def account_of(
     balanced: pl.DataFrame,
 ) -> dict[str, Any]:
     """Return sizes, leakage and the worst balance of a division, as plain values."""
+    alike = equal_texts(parts)
     rows = {split: part.height for split, part in parts.items()}
     in_all = sum(rows.values())
     return {
@@ -344,6 +432,7 @@ def account_of(
             for name, columns in units.items()
         },
         "leakage": {name: leakage(parts, columns) for name, columns in units.items()},
+        **({"equal_texts": alike} if alike else {}),
         "coefficient_of_variation_max": balanced["coefficient_of_variation"].max(),
         "coefficient_of_variation_median": balanced["coefficient_of_variation"].median(),
         "verdicts": {

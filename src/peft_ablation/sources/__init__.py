@@ -36,6 +36,8 @@ class Source:
     """Further sections of a study that this source reads."""
     rules: ClassVar[str] = "read_examples.smk"
     """File of `workflow/rules/sources/` that makes the examples table."""
+    site_keys: ClassVar[tuple[str, ...]] = ("data_root",)
+    """Keys of the site that `read` looks at; a change of one reads the examples again."""
     group: ClassVar[str] = "group"
     """What a `group` of the examples table is, in the singular."""
     units: ClassVar[Mapping[str, tuple[str, ...]]] = {"group": ("group",)}
@@ -73,6 +75,11 @@ class Source:
     def columns(self) -> frozenset[str] | None:
         """Columns of the examples table besides its first four; None where reading alone tells."""
         return None
+
+    @property
+    def fetched(self) -> Mapping[str, str]:
+        """Inputs that its rules fetch from elsewhere: where each is kept → its name there."""
+        return {}
 
     def inputs(self) -> Mapping[str, str]:
         """Return files whose change reads the examples again, by name."""

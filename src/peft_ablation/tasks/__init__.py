@@ -133,8 +133,10 @@ class Task(ABC):
     """`model_type` of a base's config.json → class that `load_model` makes; empty: any base."""
     not_training: ClassVar[tuple[str, ...]] = ()
     """Settings that training does not read: a change of one trains nothing again."""
-    tokenizer: ClassVar[bool] = False
-    """Whether a base must come with a tokenizer."""
+    beside_features: ClassVar[tuple[str, ...]] = ()
+    """Settings that `frozen_features` does not read: a change of one leaves its cache."""
+    tokenizer: ClassVar[bool | tuple[str, ...]] = False
+    """Whether a base must come with a tokenizer, or the `model_type`s of those that must."""
     frozen_part: ClassVar[tuple[str, ...]] = ()
     """Prefixes of module names whose output `frozen_features` gives: an arm whose method changes
     none of them reads it from a cache. Empty: nothing is cached. `*`: all but the heads."""
@@ -171,6 +173,15 @@ class Task(ABC):
     def reads_features(cls, settings: Mapping[str, Any]) -> bool:
         """Tell whether prediction, too, can read the frozen part from its cache."""
         return True
+
+    @classmethod
+    def prepares(cls, settings: Mapping[str, Any], model_type: str | None) -> bool:
+        """Tell whether what `load_model` makes of such a base is made once, for all arms and seeds.
+
+        For a head that costs more than a draw. `load_model` must make the same of the base and of
+        the folder that `save_pretrained` writes.
+        """
+        return False
 
     @property
     @abstractmethod

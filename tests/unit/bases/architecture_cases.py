@@ -7,6 +7,8 @@ import torch
 import transformers
 from torch import nn
 
+from peft_ablation.bases import clip
+
 RESNET_18 = {"layer_type": "basic", "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2]}
 VIT_TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 
@@ -31,6 +33,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         {"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 3}},
     ),
     ("CLIPForImageClassification", {"vision_config": {"num_hidden_layers": 3}}),
+    ("CLIPZeroShotClassifier", {"vision_config": {"num_hidden_layers": 3}}),
     ("RobertaForSequenceClassification", {}),
     ("RobertaForSequenceClassification", {"num_hidden_layers": 2}),
     ("BertForSequenceClassification", {"num_hidden_layers": 2}),
@@ -71,7 +74,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 
 
 def built(class_name: str, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
-    model_class = getattr(transformers, class_name)
+    model_class = getattr(transformers, class_name, None) or getattr(clip, class_name)
     given = {
         part: {**settings, **config.get(part, {})} if isinstance(settings, dict) else settings
         for part, settings in GIVEN.get(class_name, {}).items()

@@ -82,6 +82,7 @@ def by_default(class_name: str) -> Any:
         ("ViTForImageClassification", {}),
         ("ResNetForImageClassification", RESNET_18),
         ("CLIPForImageClassification", {}),
+        ("CLIPZeroShotClassifier", {}),
         ("RobertaForSequenceClassification", {}),
         ("BertForSequenceClassification", {}),
         ("DistilBertForSequenceClassification", {}),
@@ -299,6 +300,11 @@ SETS = {
     "CLIPForImageClassification": (
         {"vision_config": {"num_hidden_layers": 3}},
         {"all": 18, "attention": 12, "mlp": 6, "query_value": 6},
+    ),
+    "CLIPZeroShotClassifier": (
+        {"vision_config": {"num_hidden_layers": 3}},
+        {"all": 18, "attention": 12, "mlp": 6, "query_value": 6, "vision": 18,
+         "vision_attention": 12},
     ),
     "RobertaForSequenceClassification": (
         {"num_hidden_layers": 2}, {"all": 12, "attention": 8, "mlp": 4, "query_value": 4},

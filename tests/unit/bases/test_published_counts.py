@@ -8,6 +8,9 @@ from architecture_cases import RESNET_18, VIT_TINY, built
 from peft import LoraConfig, get_peft_model
 
 from peft_ablation.bases.architectures import architecture
+from peft_ablation.config.loading import STUDIES, read_study
+from peft_ablation.methods import method_class, open_method
+from peft_ablation.methods.parameters import count_parameters
 from peft_ablation.methods.targets import resolve_target
 
 ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1}
@@ -97,6 +100,47 @@ def test_vit_tiny_rank_4_with_norms_and_head_is_the_published_number() -> None:
     assert lora("ViTForImageClassification", config, "all", 4, saved).trainable == 177_418
 
 
+@pytest.mark.parametrize(
+    ("study", "arm", "class_name", "config", "trainable"),
+    [
+        ("imagewoof_vit", "fft", "ViTForImageClassification", VIT_TINY, 5_526_346),
+        ("imagewoof_vit", "lora_norms", "ViTForImageClassification", VIT_TINY, 177_418),
+        ("imagewoof_vit", "lora_all", "ViTForImageClassification", VIT_TINY, 165_888 + 1_930),
+        # 12 layers of four 192 x 192 matrices.
+        ("imagewoof_vit", "lora_attention", "ViTForImageClassification", VIT_TINY,
+         12 * 4 * 8 * 2 * 192 + 1_930),
+        ("imagewoof_vit", "head_only", "ViTForImageClassification", VIT_TINY, 192 * 10 + 10),
+        ("cifar10_resnet", "fft", "ResNetForImageClassification", RESNET_18, 11_181_642),
+        ("cifar10_resnet", "lora", "ResNetForImageClassification", RESNET_18, 508_052),
+        ("cifar10_resnet", "head_only", "ResNetForImageClassification", RESNET_18, 512 * 10 + 10),
+        ("cifar10_zero_shot", "clip_linear_probe", "CLIPZeroShotClassifier", {}, 512 * 10),
+        # 12 layers of four 768 x 768 matrices, and the head.
+        ("cifar10_zero_shot", "clip_lora", "CLIPZeroShotClassifier", {},
+         12 * 4 * 8 * 2 * 768 + 512 * 10),
+    ],
+)  # fmt: skip
+def test_arms_of_the_shipped_studies_train_so_many(
+    study: str, arm: str, class_name: str, config: dict[str, Any], trainable: int
+) -> None:
+    """Through the method itself, with ten classes."""
+    raw, _ = read_study(study, [STUDIES])
+    settings = method_class(raw["arms"][arm]["method"]).Settings(**raw["arms"][arm])
+    told = architecture(class_name, config)
+    assert told is not None
+    model = open_method(settings.model_dump(mode="json")).apply(
+        built(class_name, {**config, "num_labels": 10}),
+        seed=0, heads=told.heads, steps=10, batches=lambda: iter(()),
+    )  # fmt: skip
+    assert count_parameters(model).trainable == trainable
+
+
+def test_the_image_side_of_a_clip_is_its_whole_less_the_text_side() -> None:
+    whole = built("CLIPModel", {})
+    texts = [*whole.text_model.parameters(), *whole.text_projection.parameters()]
+    left_out = sum(p.numel() for p in texts) + 1  # the logit scale is in the head
+    assert count("CLIPZeroShotClassifier", {"num_labels": 10}) == 151_277_313 - left_out + 5_120
+
+
 def test_resnet_18_rank_14_on_all_convolutions() -> None:
     config = {**RESNET_18, "num_labels": 10}
     name = "ResNetForImageClassification"
@@ -140,3 +184,18 @@ def test_llama_rank_64() -> None:
     assert counted.trainable == 45_088_768
     assert round(100 * counted.trainable / counted.total, 2) == 3.52
     assert lora("LlamaForCausalLM", LLAMA_1B, "query_value", 64).trainable == 6_815_744
+
+
+@pytest.mark.parametrize(("labels", "head"), [(1, 591_361), (2, 592_130), (3, 592_899)])
+def test_roberta_biases_with_and_without_the_head(labels: int, head: int) -> None:
+    """BitFit trains 102,914 biases, two of them a head's of two classes, and the head's weights."""
+    config = {**ROBERTA, "num_labels": labels}
+    model = built("RobertaForSequenceClassification", config)
+    biases = sum(p.numel() for name, p in model.named_parameters() if name.endswith("bias"))
+    # 768 of the head's dense layer, one a class: the published 102,914 counts two classes.
+    assert biases == 102_144 + 768 + labels
+    arm = {"method": "bitfit", "learning_rate": 1e-3, "base": None, "init_from": None}
+    trained = open_method(arm).apply(model, seed=0, heads=["classifier"], steps=1, batches=list)
+    counted = sum(p.numel() for p in trained.parameters() if p.requires_grad)
+    assert counted == 102_144 + head
+    assert head == 768 * 768 + 768 + 768 * labels + labels

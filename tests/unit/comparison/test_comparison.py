@@ -4,18 +4,21 @@ import csv
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 from tiny_study import task_of
 
+from peft_ablation.comparison.page import _at_chance
 from peft_ablation.comparison.table import compare_arms
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
 from peft_ablation.scoring.scores import score_predictions
 from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES
 from peft_ablation.sources.mimic.reports import load_template
+from peft_ablation.tasks import Claim
 
 TEMPLATE = load_template("corrected")
 ARMS = {
@@ -87,6 +90,7 @@ def compare(tmp_path: Path):
         reference="fft",
         study="toy",
         metrics=None,
+        bases=None,
         **costs,
     ):
         runs, paths = [], {"scores": [], "sums": [], "costs": []}
@@ -107,7 +111,7 @@ def compare(tmp_path: Path):
                     sums=folder / "sums.parquet",
                 )
                 cost = {
-                    "base": "tiny",
+                    "base": (bases or {}).get(arm, "tiny"),
                     "trainable_parameters": 1000 if arm == "fft" else 50,
                     "total_parameters": 1000 if arm == "fft" else 1050,
                     "rank": None if arm == "fft" else 8,
@@ -363,6 +367,45 @@ def test_page_says_what_is_not_comparable(compare, tmp_path):
     assert "fft 0.001, lora_text 0.005" in text
     assert "one seed" in text
     assert "Peak memory is that of the whole process" in text
+
+
+def test_page_says_where_arms_start_from_different_bases(compare, tmp_path):
+    skills = {"fft": [0.95], "lora_text": [0.9]}
+    compare(skills)
+    assert "different bases" not in (tmp_path / "comparison.md").read_text()
+    compare(skills, bases={"lora_text": "small"})
+    page = (tmp_path / "comparison.md").read_text()
+    assert "different bases (fft tiny, lora_text small)" in page
+
+
+def test_an_arm_at_chance_is_named_and_one_beyond_the_baseline_is_not():
+    """Chance for ten classes is 0.1, and 2.3 nats: 0.1035 of 10,000 images is chance."""
+    words = SimpleNamespace(
+        claims=(Claim("accuracy", "majority"), Claim("loss", "majority")),
+        baselines={"majority": "commonest class, always"},
+        metrics={
+            "accuracy": {"higher_is_better": True, "title": "accuracy"},
+            "loss": {"higher_is_better": False, "title": "test loss"},
+        },
+        title=str,
+    )
+
+    def row(arm, accuracy, loss):
+        baselines = {"majority_accuracy": 0.1, "majority_loss": 2.3}
+        ends = {"accuracy_low": accuracy[0], "accuracy_high": accuracy[1]}
+        return {"arm": arm, **baselines, **ends, "loss_low": loss[0], "loss_high": loss[1]}
+
+    rows = [
+        row("cnn", (0.0975, 0.1095), (2.29, 2.31)),
+        row("vit", (0.69, 0.72), (0.9, 1.1)),
+        row("worse", (0.05, 0.08), (2.4, 2.6)),
+    ]
+    by_accuracy, by_loss = (block.text for block in _at_chance(rows, words))
+    assert "commonest class, always, or below it, by the interval of accuracy: cnn, worse." in (
+        by_accuracy
+    )
+    assert "by the interval of loss: cnn, worse." in by_loss
+    assert _at_chance(rows[1:2], words) == []
 
 
 def test_manifest_names_config_and_every_input(compare, tmp_path):

@@ -110,7 +110,7 @@ def test_the_page_of_a_comparison_has_the_section_in_both_forms() -> None:
         **OURS["fft"], "seeds": 2, "test_examples": 5, "test_groups": 5, "accuracy_sd": 0.1,
         "accuracy_shuffled": 0.1, "accuracy_lost_when_shuffled": 1.0, "rank": None,
         "loses_half_when_shuffled": True, "honest_learning": True, "trainable_percent": 100.0,
-        "examples_per_second": 1.0, "peak_memory_mb": 1.0, "adapter_mb": 1.0,
+        "examples_per_second": 1.0, "base": "b", "peak_memory_mb": 1.0, "adapter_mb": 1.0,
         "learning_rate": 1e-3, "best_epoch": "1", "epochs": 1, "memory_kind": "x", "device": "x",
         "precision": "x",
     }  # fmt: skip

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from tiny_study import task_of
 
+from peft_ablation.comparison.page import shared_by_splits
 from peft_ablation.comparison.table import compare_arms
 from peft_ablation.scoring.scores import score_predictions
 from peft_ablation.sources.mimic.labels import LABELS
@@ -146,3 +147,19 @@ def test_half_of_the_score_lost_is_enough(
     assert float(row["findings_f1_shuffled"]) == pytest.approx(right / 4)
     assert float(row["findings_f1_lost_when_shuffled"]) == lost
     assert row["loses_half_when_shuffled"] == row["honest_learning"] == loses_half
+
+
+def test_what_training_and_test_share_is_said_with_its_number():
+    pairs = {"train_val": 5, "train_test": 0, "val_test": 5}
+    splits = {
+        "unit": "group",
+        "leakage": {"group": pairs | {"train_test": 2}, "example": pairs | {"train_test": 9}},
+        "equal_texts": {"text": pairs, "text_pair": pairs | {"train_test": 1234}},
+    }
+    told = shared_by_splits([splits, {"equal_images": pairs | {"train_test": 3}}])
+    assert [line.split(" stand ")[0] for line in told] == [
+        "2 groups",
+        "1,234 texts (column text_pair), case and white space aside,",
+        "3 images, pixel by pixel,",
+    ]
+    assert shared_by_splits([{"unit": "group", "leakage": {"group": pairs}}]) == []

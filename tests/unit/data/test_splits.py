@@ -447,3 +447,60 @@ def test_real_tree_through_the_chain(tmp_path, shared_data):
         assert row["final_positives"] >= min(40, row["available"])
     assert not in_two_splits(parts, ["subject_id"])
     assert sum(account["rows"].values()) == pl.read_parquet(tmp_path / "sampled.parquet").height
+
+
+def test_a_great_many_units_are_dealt_out_by_their_shares(tmp_path, monkeypatch):
+    """Whole groups, every label shared evenly, and as evenly as one by one."""
+    source = np.random.default_rng(0)
+    groups = source.integers(0, 900, 3000)
+    labels = [[f"l{label}"] for label in source.choice(4, 3000, p=[0.5, 0.3, 0.15, 0.05])]
+    table = examples(group=[f"g{group}" for group in groups], balance=labels)
+    worst = {}
+    for limit in (100, 100_000):
+        (tmp_path / str(limit)).mkdir()
+        monkeypatch.setattr("peft_ablation.data.splits._ONE_BY_ONE", limit)
+        parts, _, account = split(tmp_path / str(limit), table, unit="group", units=GROUPS)
+        assert not in_two_splits(parts, ["group"])
+        assert pl.concat(parts.values()).height == 3000
+        wanted = {"train": 1800, "val": 600, "test": 600}
+        assert all(abs(account["rows"][name] - wanted[name]) <= 5 for name in SPLITS)
+        worst[limit] = account["coefficient_of_variation_max"]
+    assert worst[100] < 0.01
+    monkeypatch.setattr("peft_ablation.data.splits._ONE_BY_ONE", 100)
+    (tmp_path / "other").mkdir()
+    other, _, _ = split(tmp_path / "other", table, unit="group", units=GROUPS, seed=1)
+    assert other["test"]["example_id"].to_list() != parts["test"]["example_id"].to_list()
+
+
+def test_a_label_that_a_row_has_twice_counts_once():
+    part = examples(balance=[["a", "a"], ["b"]])
+    balance = balance_of({"train": part, "val": part, "test": part})
+    assert balance["positives_train"].to_list() == [1, 1]
+
+
+def test_units_alike_are_divided_to_the_unit(tmp_path, monkeypatch):
+    """Of 50 rows of one class and 30 of another: 30, 10, 10 and 18, 6, 6."""
+    monkeypatch.setattr("peft_ablation.data.splits._ONE_BY_ONE", 10)
+    table = examples(balance=[["a"]] * 50 + [["b"]] * 30)
+    parts, _, _ = split(tmp_path, table, unit="group", units=GROUPS)
+    held = [
+        part["balance"].list.first().value_counts(sort=True)["count"] for part in parts.values()
+    ]
+    assert [counts.to_list() for counts in held] == [[30, 18], [10, 6], [10, 6]]
+    drawn = set(parts["train"]["example_id"])
+    assert not drawn >= set(sorted(table["example_id"][:50])[:30])  # not taken in order
+
+
+def test_equal_texts_in_two_splits_are_counted(tmp_path):
+    """Alike but for case and white space; a pair counts by each of its texts, and as a whole."""
+    table = examples(
+        split=["train", "train", "val", "test", "test"],
+        text=["A cat.", "b", "a  CAT. ", "b", "c"],
+        text_pair=["x", "y", "z", "y", "x"],
+    )
+    _, _, account = split(tmp_path, table, unit="group", units=GROUPS)
+    assert account["equal_texts"] == {
+        "text": {"train_val": 1, "train_test": 1, "val_test": 0},
+        "text_pair": {"train_val": 0, "train_test": 2, "val_test": 0},
+        "text, text_pair": {"train_val": 0, "train_test": 1, "val_test": 0},
+    }

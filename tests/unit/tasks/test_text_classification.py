@@ -230,7 +230,7 @@ def test_a_text_longer_than_the_base_takes_is_counted_or_cut(text_base, tmp_path
     assert "far" not in str(refused.value).replace(str(path), "")
     cut = task_of(table, too_long="cut").examples(path, {}, base)
     assert cut.lengths.max() == 32
-    assert cut.tokens[6]["input_ids"][-1] == 2  # </s> stays
+    assert cut.tokens[6]["input_ids"][-1] == 3  # </s> stays
     assert (
         cut.tokens[:6]
         == task_of(table, too_long="cut", max_tokens=30).examples(path, {}, base).tokens[:6]

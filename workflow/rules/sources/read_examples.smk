@@ -18,7 +18,7 @@ rule read_examples:
         runtime=30,
     params:
         data=settings(STUDY.data),
-        site=settings(CONFIG.site, "data_root"),
+        site=source_site(),
     message:
         "Reading examples"
     script:

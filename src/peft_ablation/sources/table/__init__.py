@@ -83,12 +83,23 @@ Files = Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(m
 Split = Literal["train", "val", "test"]
 
 
+class Hub(Section):
+    """A data set of the hub, at a commit."""
+
+    id: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    """Its id, such as `nyu-mll/glue`."""
+    revision: Annotated[str, Field(min_length=1)]
+    """Its commit, so that a rerun meets the same rows."""
+
+
 class TableData(DataSettings):
     """Which files are read, and what their columns are."""
 
     files: Files | Annotated[dict[Split, Files], Field(min_length=1)]
     """A file, a list of files, or files by split (`{train: a.tsv, test: b.tsv}`): under
     `data_root`, an absolute path, or a URL that fsspec reads."""
+    hub: Hub | None = None
+    """Fetch `files` of a hub data set (Parquet, CSV, JSON lines), once; offline from then on."""
     columns: Annotated[dict[Name, Annotated[Column, BeforeValidator(_column)]], Field(min_length=1)]
     """Column by role: `example_id`, `group`, `split`, `balance`, and what the task reads."""
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
@@ -109,6 +120,12 @@ class TableData(DataSettings):
                 raise ValueError(f"columns.{role}: found a list, which only group may be")
             if role != "balance" and (column.separator or column.quantiles):
                 raise ValueError(f"columns.{role}: separator and quantiles are for balance alone")
+        if self.hub is not None:
+            for _, file in self.listed:
+                if "://" in file or not re.fullmatch(r"(?!\.\.?/)[\w.+ -][\w.+ /-]*", file):
+                    raise ValueError(f"files: found {file!r}, expected a file of the hub data set")
+                if ".." in Path(file).parts:
+                    raise ValueError(f"files: found {file!r}, expected a path without ..")
         if "split" in self.columns and isinstance(self.files, dict):
             raise ValueError("columns.split and files by split both give splits: keep one of them")
         return self
@@ -142,6 +159,8 @@ class Table(Source):
 
     Settings = TableData
     settings: TableData
+    rules = "table.smk"
+    site_keys = ("data_root", "datasets")
     units: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "group": ("group",),
         "example": ("example_id",),
@@ -154,7 +173,7 @@ class Table(Source):
         for _, file in self.settings.listed:
             self.settings.format_of(file)
             path = on_disk(self._place(file))
-            if path is not None and not path.is_file():
+            if self.settings.hub is None and path is not None and not path.is_file():
                 raise InputError(
                     f"data.files: no file {path}; expected it under data_root, or give an "
                     "absolute path"
@@ -181,7 +200,19 @@ class Table(Source):
             root=self.root,
         )
 
+    @property
+    def fetched(self) -> Mapping[str, str]:
+        """Files of the hub data set that are fetched: where each is kept → its name there."""
+        if self.settings.hub is None:
+            return {}
+        return {self._place(file): file for _, file in self.settings.listed}
+
     def _place(self, file: str) -> str:
+        hub = self.settings.hub
+        if hub is not None:
+            revision = re.sub(r"[^\w.-]+", "-", hub.revision)
+            folder = f"{hub.id.replace('/', '--')}@{revision}"
+            return f"{self.site.datasets.rstrip('/')}/{folder}/{file}"
         place = located(file, self.root)
         if place is None:
             raise self._no_root(file)

@@ -63,7 +63,7 @@ def read_file(
             table.columns = [found[place] for place in places]
     except pl.exceptions.NoDataError:
         raise InputError(f"data: {file} is empty, expected rows") from None
-    except pl.exceptions.ComputeError:
+    except pl.exceptions.PolarsError:
         raise InputError(f"data: {file}: {_why_not(source, kind, enclosed)}") from None
     return table.select(pl.col(name).alias(str(column)) for column, name in wanted.items())
 

@@ -136,7 +136,7 @@ def _roles(
             value = taken
         missing = value.is_null() | (value.str.len_bytes() == 0)
         read = value
-        if role == "label" and column.names is None:
+        if role == "label" and "-1" not in (column.names or {}):
             _refuse_hidden(value, file)
         if column.names is not None or role == "split":
             read = _translated(value, role, column.names)

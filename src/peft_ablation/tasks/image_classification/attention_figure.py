@@ -15,8 +15,8 @@ from peft_ablation.data.images import ImageCache
 from peft_ablation.figures.for_task import FigureInputs
 from peft_ablation.figures.style import FAINT, broken, house_style, new_figure, write_figure
 from peft_ablation.methods import open_method
-from peft_ablation.tasks.image_classification import ImageClassification
-from peft_ablation.tasks.image_classification.model import load_model, normalize_of
+from peft_ablation.tasks import open_task
+from peft_ablation.tasks.image_classification.model import normalize_of
 from peft_ablation.tasks.image_classification.pictures_figure import drawn_rows
 
 PICTURES: Final = 4
@@ -34,7 +34,7 @@ def plot_attention(given: FigureInputs, outputs: Sequence[str | Path]) -> None:
 
     Models without a class token (a ResNet, a Swin) are left out.
     """
-    task = ImageClassification(given.task, pl.read_parquet(given.train))
+    task = open_task(given.task, given.train)
     first = pl.read_parquet(next(iter(given.predictions.values())))
     rows = drawn_rows(first.height, PICTURES, given.seed)
     ids = first["example_id"].gather(rows).to_list()
@@ -44,7 +44,7 @@ def plot_attention(given: FigureInputs, outputs: Sequence[str | Path]) -> None:
     bases = sorted({str(base) for base in given.bases.values()})
     for base in bases:
         name = "base" if len(bases) == 1 else f"base {Path(base).name}"
-        found[name] = attention_to_patches(load_model(base), base, pixels)
+        found[name] = attention_to_patches(task.load_model(base), base, pixels)
     for arm, folder in given.models.items():
         method = open_method(given.arms[arm])
         if method.trains:

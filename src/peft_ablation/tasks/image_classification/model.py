@@ -1,6 +1,6 @@
 """An image classifier of transformers: its head, loss, predictions and frozen part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from peft_ablation.artifacts import read_json
 from peft_ablation.bases.classifier import load_classifier
 from peft_ablation.bases.cpu_kernels import pack
-from peft_ablation.bases.pixels import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from peft_ablation.bases.pixels import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Normalize,
+)
 from peft_ablation.data.examples import Indices
 from peft_ablation.tasks.image_classification.examples import ImageExamples
 
@@ -39,7 +46,10 @@ def head_of(model: Any) -> nn.Module:
 
 
 def normalize_of(base: str | Path) -> Normalize:
-    """Return the normalisation that a base says, ImageNet's where it says none."""
+    """Return the normalisation that a base says; where it says none, CLIP's or ImageNet's."""
+    config = Path(base, "config.json")
+    if config.is_file() and read_json(config).get("model_type") == "clip":
+        return Normalize.of(base, CLIP_MEAN, CLIP_STD)
     return Normalize.of(base, IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -102,10 +112,15 @@ class PooledFeatures:
     dtype = np.float32
     """As the head reads them, a few kilobytes an image: nothing is lost to rounding."""
 
-    def __init__(self, base: str | Path, device: torch.device) -> None:
-        """Load the base for prediction on `device`."""
+    def __init__(
+        self,
+        base: str | Path,
+        device: torch.device,
+        load: Callable[[str | Path], Any] = load_model,
+    ) -> None:
+        """Load the base by `load` for prediction on `device`; its head is what it may be."""
         self.device = device
-        self.model = load_model(base).to(device).eval()
+        self.model = load(base).to(device).eval()
         pack(self.model)
         self.normalize = normalize_of(base).to(device)
         head_of(self.model).register_forward_pre_hook(self._keep)
