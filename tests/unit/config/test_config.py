@@ -70,7 +70,8 @@ def test_unknown_study_names_those_there_are_and_the_nearest() -> None:
         (
             {"stduy": "phantom_cxr"},
             r"config: stduy: unknown key, allowed here: bases, cloud, data_root, datasets, "
-            r"overrides, results, smoke, studies, study, suite, tensorboard; did you mean 'study'\?",
+            r"overrides, results, smoke, studies, study, suite, tensorboard; "
+            r"did you mean 'study'\?",
         ),
         ({"results": 3}, r"config: results: found 3, expected a string"),
         ({"results": ""}, r"config: results: found '', expected to have at least 1 character"),
