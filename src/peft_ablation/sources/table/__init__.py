@@ -79,6 +79,13 @@ def _column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str | int | list | tuple) else value
 
 
+Given = Annotated[
+    Column,
+    BeforeValidator(
+        _column, json_schema_input_type=Column | str | PositiveInt | list[str | PositiveInt]
+    ),
+]
+"""A column as a study gives it."""
 Files = Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
 Split = Literal["train", "val", "test"]
 
@@ -100,7 +107,7 @@ class TableData(DataSettings):
     `data_root`, an absolute path, or a URL that fsspec reads."""
     hub: Hub | None = None
     """Fetch `files` of a hub data set (Parquet, CSV, JSON lines), once; offline from then on."""
-    columns: Annotated[dict[Name, Annotated[Column, BeforeValidator(_column)]], Field(min_length=1)]
+    columns: Annotated[dict[Name, Given], Field(min_length=1)]
     """Column by role: `example_id`, `group`, `split`, `balance`, and what the task reads."""
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
     """Format of the files; null: by their endings."""
