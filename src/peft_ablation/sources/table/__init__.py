@@ -120,6 +120,9 @@ class TableData(DataSettings):
     max_dropped_share: float = Field(0.01, ge=0, le=1)
     """With `on_bad_row: drop`, stop all the same when more than this share is bad."""
 
+    limit: int | None = Field(None, ge=1)
+    """At most so many rows, drawn by a fixed seed, to try a study on a part; null: all."""
+
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
         for role, column in self.columns.items():
