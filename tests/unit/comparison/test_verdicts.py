@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny_study import task_of
+from tiny_study import SCORE, task_of
 
 from peft_ablation.comparison.page import shared_by_splits
 from peft_ablation.comparison.table import compare_arms
@@ -77,7 +77,7 @@ def verdicts(
         runs=[("fft", 0)], scores=[scores], sums=[sums], costs=[cost],
         arms={"fft": {"method": "full", "learning_rate": 1e-3}}, task=task_of(),
         train=folder / "train.parquet", reference="fft", group="subject", study="toy",
-        config={"score": {"metrics": None}}, confidence=0.9,
+        config={"score": SCORE}, confidence=0.9,
         published=[],
         table=folder / "comparison.csv", words=folder / "words.json",
         estimates=folder / "estimates.json",
