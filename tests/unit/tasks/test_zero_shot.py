@@ -119,6 +119,20 @@ def test_transformers_own_classifier_of_a_clip_is_another_model(clip, zero_shot)
     assert torch.allclose(seen[0].norm(dim=-1), torch.ones(3))
 
 
+@torch.no_grad()
+def test_under_autocast_the_comparison_is_in_float32(clip, zero_shot):
+    model = zero_shot(templates=[ONE]).load_model(clip).eval()
+    model.classifier.weight.mul_(8)  # logits as large as CLIP's
+    seen = []
+    model.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(pixel_values=torch.rand(4, 3, SIZE, SIZE)).logits
+    assert logits.dtype == seen[0].dtype == torch.float32
+    assert torch.allclose(seen[0].norm(dim=-1), torch.ones(4), atol=1e-6)
+    assert torch.allclose(logits, seen[0] @ model.classifier.weight.T, atol=1e-4)
+    assert logits.abs().max() > 16
+
+
 def test_a_class_is_named_with_spaces_in_every_template(zero_shot):
     task = zero_shot(templates=[ONE, TWO])
     task.classes = ("maple_tree", "red")
