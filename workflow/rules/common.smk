@@ -1,6 +1,7 @@
 # Functions and constants that every rule file reads; no rules.
 import sys
 
+from peft_ablation.comparison.published import read_published
 from peft_ablation.config.loading import load_config
 from peft_ablation.config.runs import runs_needed
 from peft_ablation.config.swept import SWEPT, swept_lines
@@ -14,15 +15,15 @@ SITE = {key: value for key, value in config.items() if key != "conduct"}
 
 
 def validated(site):
-    """Return the validated config and the runs it starts from, or end with one line."""
+    """Return the config, the runs it starts from, published numbers; or end with one line."""
     try:
         found = load_config(site)
-        return found, runs_needed(found)
+        return found, runs_needed(found), read_published(found.name)
     except InputError as error:
         sys.exit(f"peft-ablation: {error}")
 
 
-CONFIG, STARTS = validated(SITE)
+CONFIG, STARTS, PUBLISHED = validated(SITE)
 STUDY = CONFIG.study
 SOURCE = CONFIG.source
 TASK = CONFIG.task

@@ -44,6 +44,7 @@ rule compare_arms:
         study=CONFIG.name,
         config=settings(STUDY),
         confidence=STUDY.score.confidence,
+        published=PUBLISHED,
     message:
         "Comparing arms"
     script:

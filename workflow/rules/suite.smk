@@ -3,6 +3,7 @@
 # once, by the first that asks for it.
 import sys
 
+from peft_ablation.comparison.published import read_published
 from peft_ablation.config.suite import load_suite
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
@@ -12,6 +13,7 @@ SITE = {key: value for key, value in config.items() if key != "conduct"}
 
 try:
     SUITE = load_suite(SITE)
+    PUBLISHED = {member.name: read_published(member.name) for member in SUITE.studies}
 except InputError as error:
     sys.exit(f"peft-ablation: {error}")
 
@@ -79,6 +81,7 @@ rule compare_studies:
         title=SUITE.title,
         studies=NAMES,
         confidence=FIRST.score.confidence,
+        published=PUBLISHED,
     message:
         "Comparing arms across studies"
     script:

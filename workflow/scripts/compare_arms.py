@@ -16,6 +16,7 @@ with job(snakemake.log[0]):
         study=snakemake.params.study,
         config=snakemake.params.config,
         confidence=snakemake.params.confidence,
+        published=snakemake.params.published,
         table=snakemake.output.table,
         words=snakemake.output.words,
         estimates=snakemake.output.estimates,

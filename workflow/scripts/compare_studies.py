@@ -10,6 +10,7 @@ with job(snakemake.log[0]):
         words=snakemake.input.words,
         estimates=snakemake.input.estimates,
         confidence=snakemake.params.confidence,
+        published=snakemake.params.published,
         table=snakemake.output.table,
         markdown_page=snakemake.output.markdown,
         html_page=snakemake.output.page,

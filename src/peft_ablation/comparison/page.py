@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
+from peft_ablation.comparison.published import Ours, published_blocks
 from peft_ablation.comparison.words import Words
 from peft_ablation.tasks import Claim
 
@@ -18,11 +19,13 @@ def comparison_page(
     study: str,
     reference: str | None,
     confidence: float,
+    published: Sequence[Mapping[str, Any]] = (),
     shared: Sequence[str] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
-    `shared` says what training and test have in common, see `shared_by_splits`.
+    `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
+    and test have in common, see `shared_by_splits`.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -48,10 +51,11 @@ def comparison_page(
         *_at_chance(rows, words),
         Heading("What it costs"),
         _costs(rows),
+        *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),
         Heading("What the columns mean"),
         Items(_meanings(words, level)),
         Heading("What is not comparable"),
-        Items([*shared, *_caveats(rows)]),
+        Items([*shared, *_caveats(rows, bool(published))]),
     ]
 
 
@@ -288,7 +292,7 @@ def _meanings(words: Words, level: str) -> list[str]:
     ]
 
 
-def _caveats(rows: Sequence[Row]) -> list[str]:
+def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
     rates = ", ".join(
         f"{row['arm']} {row['learning_rate']:g}" for row in rows if row["learning_rate"]
     )
@@ -298,8 +302,11 @@ def _caveats(rows: Sequence[Row]) -> list[str]:
         "difference may be one of learning rates.",
         "All arms share epochs, batches, schedule and checkpoint selection; an arm that needs more "
         "or fewer epochs to its best is not given them.",
-        "Scores of other studies, and those of the published reports, come from other data, bases "
-        "and protocols: they do not belong beside these.",
+        "Published scores come from other data, bases and protocols, as is said above; those of "
+        "other studies do, too."
+        if published
+        else "Scores of other studies, and those of the published reports, come from other data, "
+        "bases and protocols: they do not belong beside these.",
     ]
     bases = sorted({str(row["base"]) for row in rows})
     if len(bases) > 1:

@@ -101,18 +101,22 @@ def compare_studies(
     words: Sequence[str | Path],
     estimates: Sequence[str | Path],
     confidence: float,
+    published: Mapping[str, Sequence[Mapping[str, Any]]],
     table: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
 ) -> None:
     """Write the comparison across studies: CSV, Markdown and HTML, one row an arm.
 
-    `tables`, `words` and `estimates` are what `compare_arms` wrote, in the order of `studies`.
+    `tables`, `words` and `estimates` are what `compare_arms` wrote, in the order of `studies`;
+    `published` the numbers of `peft_ablation.comparison.published` by study.
     """
     outcomes = [Outcome.read(*each) for each in zip(studies, tables, words, estimates, strict=True)]
     rows = suite_rows(outcomes, confidence)
     write_table(pl.DataFrame(rows, infer_schema_length=None), table)
-    blocks = suite_page(rows, outcomes, suite=suite, title=title, confidence=confidence)
+    blocks = suite_page(
+        rows, outcomes, suite=suite, title=title, confidence=confidence, published=published
+    )
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"{title}: comparison across studies"))
     log.info("compared %d arms over %d studies", len(rows), len(outcomes))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
+from peft_ablation.comparison.published import Ours, published_blocks
 
 if TYPE_CHECKING:
     from peft_ablation.comparison.suite import Outcome
@@ -21,8 +22,12 @@ def suite_page(
     suite: str,
     title: str,
     confidence: float,
+    published: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> list[Block]:
-    """Return the page of a suite; `rows` are the rows of `suite.csv`."""
+    """Return the page of a suite; `rows` are the rows of `suite.csv`.
+
+    `published` are numbers of `peft_ablation.comparison.published` by study.
+    """
     level = f"{100 * confidence:g} %"
     smoke = (
         [Paragraph("A smoke run: it shows that the studies run. Its scores mean nothing.")]
@@ -42,6 +47,9 @@ def suite_page(
         _differences(rows, outcomes),
         Heading("Over all studies"),
         _over_all(rows),
+        *published_blocks(
+            {o.study: Ours(o.words, o.rows, published.get(o.study, ())) for o in outcomes}
+        ),
         Heading("What the columns mean"),
         Items(_meanings(rows, outcomes, level)),
         Heading("What is not comparable"),

@@ -64,6 +64,7 @@ def compare_arms(
     study: str,
     config: Mapping[str, Any],
     confidence: float,
+    published: Sequence[Mapping[str, Any]],
     table: str | Path,
     words: str | Path,
     estimates: str | Path,
@@ -75,6 +76,7 @@ def compare_arms(
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
+    `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     `accounts` are those of the splits and of equal images, which the page quotes.
     Raises `InputError` where runs were tested on different groups.
@@ -105,6 +107,7 @@ def compare_arms(
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
         rows, said, study=study, reference=reference, confidence=confidence,
+        published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
     )  # fmt: skip
     write_table(comparison, table)

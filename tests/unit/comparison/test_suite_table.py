@@ -147,7 +147,7 @@ def test_there_is_no_mean_difference_where_references_differ() -> None:
 
 
 def caveats(rows: list[dict[str, Any]], outcomes: list[Outcome]) -> list[str]:
-    blocks = suite_page(rows, outcomes, suite="x", title="X", confidence=0.95)
+    blocks = suite_page(rows, outcomes, suite="x", title="X", confidence=0.95, published={})
     (place,) = [
         number for number, block in enumerate(blocks)
         if isinstance(block, Heading) and block.text == "What is not comparable"
@@ -167,7 +167,9 @@ def test_a_mean_of_different_metrics_is_called_so() -> None:
 
 def test_the_page_shows_what_needs_no_training_in_rows_of_its_own() -> None:
     studies = [outcome("a", {"fft": 0.5}), outcome("b", {"fft": 0.75})]
-    blocks = suite_page(suite_rows(studies, 0.95), studies, suite="x", title="X", confidence=0.95)
+    blocks = suite_page(
+        suite_rows(studies, 0.95), studies, suite="x", title="X", confidence=0.95, published={}
+    )
     table = next(block for block in blocks if isinstance(block, Table))
     assert [list(row) for row in table.rows] == [
         ["fft", "0.50", "0.75"],
@@ -210,7 +212,7 @@ def test_tables_and_pages_are_written_from_what_studies_wrote(tmp_path: Path) ->
         tables=[tmp_path / "a.csv", tmp_path / "b.csv"],
         words=[tmp_path / "a.words.json", tmp_path / "b.words.json"],
         estimates=[tmp_path / "a.estimates.json", tmp_path / "b.estimates.json"],
-        confidence=0.95, table=tmp_path / "s.csv", markdown_page=tmp_path / "s.md",
+        confidence=0.95, published={}, table=tmp_path / "s.csv", markdown_page=tmp_path / "s.md",
         html_page=tmp_path / "s.html",
     )  # fmt: skip
     rows = pl.read_csv(tmp_path / "s.csv", infer_schema_length=None)

@@ -78,6 +78,7 @@ def verdicts(
         arms={"fft": {"method": "full", "learning_rate": 1e-3}}, task=task_of(),
         train=folder / "train.parquet", reference="fft", group="subject", study="toy",
         config={"score": {"metrics": None}}, confidence=0.9,
+        published=[],
         table=folder / "comparison.csv", words=folder / "words.json",
         estimates=folder / "estimates.json",
         markdown_page=folder / "comparison.md", html_page=folder / "comparison.html",

@@ -1,5 +1,6 @@
 """Anybody's table becomes examples, or one line on why not."""
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from peft_ablation.config.loading import load_config
 from peft_ablation.config.site import Site
 from peft_ablation.data.examples import checked_examples
 from peft_ablation.errors import InputError
@@ -411,3 +413,37 @@ def test_an_expression_that_rust_does_not_know_is_refused(tmp_path: Path) -> Non
     write(tmp_path, "text,label\na,x\n")
     column = {"column": "label", "extract": "(x(?=y))"}
     assert "no pattern of Rust" in refused(tmp_path, {"text": "text", "label": column})
+
+
+def test_a_part_of_the_rows_is_drawn_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path, "text,label\n" + "".join(f"t{row},x\n" for row in range(100)))
+    table, account = read(tmp_path, TEXTS, limit=20)
+    drawn = [int(text[1:]) for text in table["text"]]
+    assert len(drawn) == 20 and drawn == sorted(drawn) and drawn != list(range(20))
+    assert account["dropped"] == {"limit": 80}
+    assert read(tmp_path, TEXTS, limit=20)[0].equals(table)
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "told"),
+    [
+        ("text_classification", {"text": 1}, "no 'label', which task text_classification reads"),
+        ({"target": "score"}, {"text": 1, "label": 2}, "no 'score', which task"),
+        ("image_classification", {"label": 1}, "no 'image', which task image_classification"),
+        ("text_classification", {"text": 1, "lable": 2}, "did you mean 'label'?"),
+    ],
+)
+def test_roles_that_do_not_fit_the_task_are_refused_before_any_job(
+    tmp_path: Path, task: Any, columns: dict[str, Any], told: str
+) -> None:
+    write(tmp_path, "a,b\n")
+    study = {
+        "task": {"name": "text_classification", **task} if isinstance(task, dict) else task,
+        "data": {"source": "table", "files": "table.csv", "columns": columns},
+        "arms": {"fft": {"method": "full", "learning_rate": 1e-3}},
+        "base": {"id": "somebody/base", "revision": "x"},
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(study))
+    with pytest.raises(InputError) as error:
+        load_config({"study": str(tmp_path / "mine.yaml"), "data_root": str(tmp_path)})
+    assert told in str(error.value) and "\n" not in str(error.value)
