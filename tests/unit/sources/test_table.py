@@ -485,6 +485,6 @@ def test_a_url_that_gives_nothing_is_one_line(
     tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert "missing" in refused(tmp_path, TEXTS, f"{address}/none.csv")
-    assert "cannot be read" in refused(tmp_path, TEXTS, f"zip://table.csv::{address}/none.zip")
+    assert "missing" in refused(tmp_path, TEXTS, f"zip://table.csv::{address}/none.zip")
     assert "no connection" in refused(tmp_path, TEXTS, "http://127.0.0.1:9/table.csv")
     assert "cannot read nowhere://" in refused(tmp_path, TEXTS, "nowhere://a/table.csv")

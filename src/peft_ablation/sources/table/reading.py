@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import polars as pl
 from peft_ablation.data.google_access import scrubbed
 from peft_ablation.data.storage import BadObject, read_objects
 from peft_ablation.errors import InputError, near_miss
+from peft_ablation.sources.table.location import on_disk
 
 SEPARATORS: Final = {"csv": ",", "tsv": "\t"}
 SHOWN: Final = 30
@@ -70,12 +72,26 @@ def _source(file: str, place: str) -> Path | bytes:
     """Return the path of a local file, the bytes of any other."""
     if "://" not in place:
         return Path(place)
-    if "::" not in place:
-        root, _, name = place.rpartition("/")
-        ((_, found),) = read_objects(root, [name], verify=False)
-        if isinstance(found, BadObject):
-            raise InputError(f"data: {file}: {found.detail} ({found.status}); check data.files")
-        return found
+    *chain, last = place.split("::")
+    remote = None if on_disk(last) else _fetched(file, last)
+    if remote is not None and not chain:
+        return remote
+    # An archive from elsewhere is fetched whole: not every server gives parts of a file.
+    with tempfile.NamedTemporaryFile() as archive:
+        archive.write(remote or b"")
+        archive.flush()
+        return _opened(file, place if remote is None else "::".join([*chain, archive.name]))
+
+
+def _fetched(file: str, url: str) -> bytes:
+    root, _, name = url.rpartition("/")
+    ((_, found),) = read_objects(root, [name], verify=False)
+    if isinstance(found, BadObject):
+        raise InputError(f"data: {file}: {found.detail} ({found.status}); check data.files")
+    return found
+
+
+def _opened(file: str, place: str) -> bytes:
     import fsspec
 
     try:
