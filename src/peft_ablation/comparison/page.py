@@ -72,11 +72,11 @@ def shared_by_splits(accounts: Sequence[Mapping[str, Any]]) -> list[str]:
             if name == kept
         }
         for column, pairs in account.get("equal_texts", {}).items():
-            found[f"texts (column {column}), case and white space aside,"] = pairs["train_test"]
+            found[f"texts (column {column}; case and white space aside)"] = pairs["train_test"]
         if "equal_images" in account:
-            found["images, pixel by pixel,"] = account["equal_images"]["train_test"]
+            found["images (pixel by pixel)"] = account["equal_images"]["train_test"]
     return [
-        f"{count:,} {what} stand in training and in test: what is known by heart counts as learnt."
+        f"Training and test share {count:,} {what}: what is known by heart counts as learnt."
         for what, count in found.items()
         if count
     ]
