@@ -2,7 +2,10 @@
 
 import json
 import zipfile
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import polars as pl
@@ -447,3 +450,41 @@ def test_roles_that_do_not_fit_the_task_are_refused_before_any_job(
     with pytest.raises(InputError) as error:
         load_config({"study": str(tmp_path / "mine.yaml"), "data_root": str(tmp_path)})
     assert told in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Address of a server on loopback that gives the files of `tmp_path / "served"`."""
+    (tmp_path / "served").mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "served"))
+
+        def log_message(self, *arguments: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_table_behind_a_url_is_read(tmp_path: Path, address: str) -> None:
+    write(tmp_path / "served", "text,label\na,x\n", "in/table.csv")
+    with zipfile.ZipFile(tmp_path / "served/all.zip", "w") as archive:
+        archive.writestr("table.csv", "text,label\nb,x\n")
+    assert read(address, TEXTS, "in/table.csv")[0]["text"].to_list() == ["a"]
+    assert read(None, TEXTS, f"{address}/in/table.csv")[0]["text"].to_list() == ["a"]
+    table, _ = read(None, TEXTS, f"zip://table.csv::{address}/all.zip")
+    assert table["text"].to_list() == ["b"]
+
+
+def test_a_url_that_gives_nothing_is_one_line(
+    tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "missing" in refused(tmp_path, TEXTS, f"{address}/none.csv")
+    assert "missing" in refused(tmp_path, TEXTS, f"zip://table.csv::{address}/none.zip")
+    assert "no connection" in refused(tmp_path, TEXTS, "http://127.0.0.1:9/table.csv")
+    assert "cannot read nowhere://" in refused(tmp_path, TEXTS, "nowhere://a/table.csv")

@@ -19,6 +19,8 @@ from peft_ablation.sources.table.location import located, on_disk
 if TYPE_CHECKING:
     import polars as pl
 
+    from peft_ablation.config.site import Site
+
 ENDINGS: Final = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -175,6 +177,12 @@ class Table(Source):
         "group": ("group",),
         "example": ("example_id",),
     }
+
+    def __init__(self, settings: DataSettings, site: "Site", results: str) -> None:
+        """Bind to the section, the site, and the study's folder of results."""
+        super().__init__(settings, site, results)
+        if "group" not in self.settings.columns:
+            self.group = "row"
 
     def check(self) -> None:
         """Raise `InputError` for a local file that is not there, or of no format."""
