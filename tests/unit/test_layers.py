@@ -39,7 +39,7 @@ LAYERS: list[set[str]] = [
     {"config.runs"},
     # Several studies.
     {"config.suite"},
-    {"config.schemas"},
+    {"config.schemas", "new_study"},
     {"config.__main__"},
     {"training"},
     {"scoring"},

@@ -94,3 +94,7 @@ class TinyStudy:
             "previous": None, "checkpoints": output.parent / f"{output.name}.ckpt",
             "tensorboard": None, "output": output,
         }  # fmt: skip
+
+
+SCORE: dict[str, Any] = {"metrics": None, "tested": None, "margin": {}}
+"""What a comparison reads of a study's `score`."""

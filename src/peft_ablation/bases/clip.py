@@ -28,6 +28,18 @@ TEXTS: Final = 256
 """Texts the text tower is given at once."""
 
 
+class Linear(nn.Linear):
+    """`nn.Linear` in float32 also under autocast: from 16 on, bfloat16 has steps of an eighth.
+
+    CLIP's logits are up to exp(logit_scale), 100, and classes differ by less than one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return input @ weight.T + bias, in float32."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 class CLIPZeroShotClassifier(CLIPForImageClassification):  # type: ignore[misc]
     """Vision tower, visual projection, unit length, linear `classifier` without a bias.
 
@@ -47,7 +59,7 @@ class CLIPZeroShotClassifier(CLIPForImageClassification):  # type: ignore[misc]
         super().__init__(config)
         width, shared = config.vision_config.hidden_size, config.projection_dim
         self.visual_projection = nn.Linear(width, shared, bias=False)
-        self.classifier = nn.Linear(shared, config.num_labels, bias=False)
+        self.classifier = Linear(shared, config.num_labels, bias=False)
         self.post_init()
 
     @classmethod
@@ -58,7 +70,8 @@ class CLIPZeroShotClassifier(CLIPForImageClassification):  # type: ignore[misc]
     def forward(self, pixel_values: Tensor, **options: Any) -> ImageClassifierOutput:
         """Return logits (B, K) of normalised `pixel_values` (B, 3, H, W)."""
         seen = self.vision_model(pixel_values, **options)
-        embedding = functional.normalize(self.visual_projection(seen.pooler_output), dim=-1)
+        embedding = self.visual_projection(seen.pooler_output).float()
+        embedding = functional.normalize(embedding, dim=-1)
         return ImageClassifierOutput(
             logits=self.classifier(embedding),
             hidden_states=seen.hidden_states,

@@ -19,6 +19,7 @@ def comparison_page(
     study: str,
     reference: str | None,
     confidence: float,
+    tested: Sequence[str],
     published: Sequence[Mapping[str, Any]] = (),
     shared: Sequence[str] = (),
 ) -> list[Block]:
@@ -45,6 +46,7 @@ def comparison_page(
         ),
         Heading("Quality"),
         _quality(rows, words),
+        *_decisions(rows, words, reference, tested),
         *_differences(rows, words, reference),
         Heading("Does the model look at its input?"),
         _honesty(rows, words),
@@ -70,11 +72,11 @@ def shared_by_splits(accounts: Sequence[Mapping[str, Any]]) -> list[str]:
             if name == kept
         }
         for column, pairs in account.get("equal_texts", {}).items():
-            found[f"texts (column {column}), case and white space aside,"] = pairs["train_test"]
+            found[f"texts (column {column}; case and white space aside)"] = pairs["train_test"]
         if "equal_images" in account:
-            found["images, pixel by pixel,"] = account["equal_images"]["train_test"]
+            found["images (pixel by pixel)"] = account["equal_images"]["train_test"]
     return [
-        f"{count:,} {what} stand in training and in test: what is known by heart counts as learnt."
+        f"Training and test share {count:,} {what}: what is known by heart counts as learnt."
         for what, count in found.items()
         if count
     ]
@@ -114,6 +116,53 @@ def _quality(rows: Sequence[Row], words: Words) -> Table:
         ),
         [*arms, *baselines],
     )
+
+
+def _decisions(
+    rows: Sequence[Row], words: Words, reference: str | None, tested: Sequence[str]
+) -> list[Block]:
+    """Say of each arm whether it is good enough, in the metrics that the study tests."""
+    lines = [
+        [
+            row["arm"],
+            words.title(metric),
+            _with_interval(row, words, metric, "_difference"),
+            _rounded(row[f"{metric}_margin"], words, metric),
+            _p(row[f"{metric}_p"]),
+            _p(row[f"{metric}_p_holm"]),
+            _p(row[f"{metric}_p_not_worse"]),
+            row[f"{metric}_verdict"],
+            _to_decide(row, metric, words),
+        ]
+        for row in rows
+        for metric in tested
+        if row.get(f"{metric}_verdict") is not None
+    ]
+    if not lines:
+        return []
+    return [
+        Heading("Is it good enough?"),
+        Table(
+            (
+                "arm", "metric", f"difference to {reference}", "margin", "p", "p, Holm",
+                "p of worse than the margin, Holm", "verdict", "would decide",
+            ),
+            lines,
+        ),
+    ]  # fmt: skip
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _to_decide(row: Row, metric: str, words: Words) -> str:
+    seeds, groups = row[f"{metric}_seeds_to_decide"], row[f"{metric}_groups_to_decide"]
+    found = [f"{seeds} seeds"] if seeds else []
+    found += [f"{groups:,} {words.group}s"] if groups else []
+    return " or ".join(found) or NONE
 
 
 def _differences(rows: Sequence[Row], words: Words, reference: str | None) -> list[Block]:
@@ -274,9 +323,16 @@ def _meanings(words: Words, level: str) -> list[str]:
         "parts of the variance (Cochran and Cox). Two seeds tell little, so that their intervals "
         "are wide; one seed tells nothing of how another run would come out, and its interval is "
         "about that run alone.",
-        "Verdict: better or worse where the interval of the difference leaves out 0, else not "
-        "told apart. Where an arm has one seed it is about these runs, not about the arms. The "
-        "intervals are not corrected for the number of comparisons.",
+        "Is it good enough: p is two-sided, of no difference, and is 1 less the level at which the "
+        "interval ends at 0; Holm's correction is over all tests of that table. Better or worse: "
+        "p, Holm, is below 1 less the level. Equivalent within the margin: not told apart, and "
+        "worse by less than the study's margin. Undecided: neither; would decide tells the fewest "
+        f"seeds an arm, or test {words.group}s, with which it would be decided if the difference "
+        "stays what it is, with Bonferroni's correction. Without a margin nothing can be "
+        "equivalent: set score.margin before looking at the scores.",
+        "Verdict of a difference: better or worse where its interval leaves out 0, else not told "
+        "apart; not corrected for the number of comparisons. Where an arm has one seed, any "
+        "verdict is about these runs, not about the arms.",
         f"No training: what is given for every {words.example} alike, made from the training split "
         "alone. A constant can score high without looking at any input: an arm must beat it.",
         "Inputs shuffled: the test inputs (images, say) are permuted among themselves before the "

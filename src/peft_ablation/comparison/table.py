@@ -6,7 +6,8 @@ group: see `peft_ablation.metrics.intervals`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
+from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
-from peft_ablation.comparison.words import Words
+from peft_ablation.comparison.words import Words, refuse_unknown
 from peft_ablation.errors import InputError
 from peft_ablation.metrics.intervals import ArmScores, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
@@ -92,6 +94,9 @@ def compare_arms(
         arm: _contributions([run for run in loaded if run.arm == arm], metrics) for arm in arms
     }
     said = Words.of(bound, group, config["score"]["metrics"])
+    decisions = _decisions(
+        arms, reference, loaded, said, contributions, config["score"], confidence
+    )
     rows = []
     for arm in arms:
         own = [run for run in loaded if run.arm == arm]
@@ -100,6 +105,7 @@ def compare_arms(
                 **_identity(arm, arms[arm], own),
                 **_quality(own, metrics, contributions[arm], confidence, said),
                 **_difference(arm, reference, metrics, contributions, confidence),
+                **_decided(arm, decisions, config["score"]),
                 **_honesty(own, bound, metrics, said),
                 **_cost(own),
             }
@@ -107,6 +113,7 @@ def compare_arms(
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
         rows, said, study=study, reference=reference, confidence=confidence,
+        tested=_tested(said, config["score"]),
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
     )  # fmt: skip
@@ -196,7 +203,11 @@ def _quality(
         result[metric.name] = _mean(values)
         if metric.compared:
             own = contributions[metric.name]
-            low, high = (None, None) if own is None else estimate(own).interval(confidence)
+            low, high = (None, None)
+            if own is not None:
+                least, most = metric.bounds
+                low, high = estimate(own).interval(confidence)
+                low, high = max(low, least), min(high, most)
             known = " ".join(repr(value) for value in values if value is not None)
             result |= {
                 f"{metric.name}_low": low,
@@ -230,6 +241,56 @@ def _difference(
             f"{metric}_difference_low": low,
             f"{metric}_difference_high": high,
         }
+    return result
+
+
+def _tested(words: Words, score: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the metrics that are tested; raises `InputError` for one that the task has not."""
+    refuse_unknown("score.tested", score["tested"] or (), words.compared)
+    refuse_unknown("score.margin", score["margin"], words.compared)
+    return tuple(score["tested"] or (words.headline,))
+
+
+def _decisions(
+    arms: Iterable[str],
+    reference: str | None,
+    runs: Sequence[Run],
+    words: Words,
+    contributions: Mapping[str, Mapping[str, ArmScores | None]],
+    score: Mapping[str, Any],
+    confidence: float,
+) -> dict[tuple[str, str], Decision]:
+    """Return what the study can say of each arm against the reference, by arm and metric."""
+    tested = _tested(words, score)
+    seeds = Counter(run.arm for run in runs)
+    found = []
+    for arm in arms:
+        for metric in tested:
+            if reference is None or arm == reference:
+                continue
+            ours, theirs = contributions[arm][metric], contributions[reference][metric]
+            if ours is not None and theirs is not None:
+                found.append(
+                    Compared(
+                        arm, metric, estimate(ours, theirs),
+                        words.metrics[metric]["higher_is_better"],
+                        min(seeds[arm], seeds[reference]), len(runs[0].groups),
+                        score["margin"].get(metric),
+                    )
+                )  # fmt: skip
+    return decide(found, confidence)
+
+
+def _decided(
+    arm: str, decisions: Mapping[tuple[str, str], Decision], score: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the columns of an arm's tests, empty for the reference."""
+    names = ("p", "p_holm", "p_not_worse", "verdict", "seeds_to_decide", "groups_to_decide")
+    result: dict[str, Any] = {}
+    for metric in dict.fromkeys(metric for _, metric in decisions):
+        own = decisions.get((arm, metric))
+        result[f"{metric}_margin"] = score["margin"].get(metric)
+        result |= {f"{metric}_{name}": own and getattr(own, name) for name in names}
     return result
 
 

@@ -3,7 +3,7 @@
 `compare_arms` writes it beside the comparison, so that figures need no task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,7 @@ class Words:
         metrics = sorted(task.metrics, key=lambda metric: metric.name != task.headline)
         compared = [metric.name for metric in metrics if metric.compared]
         scores = [m.name for m in metrics if m.compared and m.higher_is_better]
-        for name in shown or ():
-            if name not in compared:
-                raise InputError(
-                    f"score.metrics: found {name!r}, allowed with this task: "
-                    f"{', '.join(compared)}{near_miss(name, compared)}"
-                )
+        refuse_unknown("score.metrics", shown or (), compared)
         return cls(
             example=task.example,
             group=group,
@@ -108,3 +103,13 @@ class Words:
     def claim(claim: Claim) -> str:
         """Return the column of a claim's verdict."""
         return f"beats_{claim.baseline}_{claim.metric}"
+
+
+def refuse_unknown(key: str, names: Iterable[str], compared: Sequence[str]) -> None:
+    """Raise `InputError` for a name in a study's `key` that is no compared metric of the task."""
+    for name in names:
+        if name not in compared:
+            raise InputError(
+                f"{key}: found {name!r}, allowed with this task: {', '.join(compared)}"
+                f"{near_miss(name, compared)}"
+            )

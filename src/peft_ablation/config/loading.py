@@ -49,6 +49,9 @@ MOVED: Final = {
 }
 """Keys of study files before tasks had settings of their own, and where they stand now."""
 
+NAMED_COLUMNS: Final = ("example_id", "group", "split", "balance")
+"""Columns that every table of examples may have, whatever the task."""
+
 NAMED: Final = {"task": "name", "data": "source"}
 """Sections that may be written as a name alone, and the key that it is."""
 
@@ -288,13 +291,7 @@ def _check(config: Config, where: str) -> None:
             f"{where}: split.unit: found {study.split.unit!r}, allowed with this source: "
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
-    columns = config.source.columns
-    for column in config.task.columns:
-        if columns is not None and column not in columns:
-            raise InputError(
-                f"{where}: data.columns: no {column!r}, which task {study.task.name} reads; found "
-                f"{', '.join(sorted(columns))}{near_miss(column, columns)}"
-            )
+    _check_columns(config, where)
     for name in study.arms:
         _check_circle(config, (name,), where)
     bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
@@ -324,6 +321,28 @@ def _check(config: Config, where: str) -> None:
                 )
         except InputError as error:
             raise InputError(f"{where}: arms.{name}.{error}") from None
+
+
+def _check_columns(config: Config, where: str) -> None:
+    """Refuse columns of the source that the task lacks, and those that nobody reads."""
+    found, task = config.source.columns, config.task
+    if found is None:
+        return
+    name = config.study.task.name
+    needed = task.needs(config.study.task.model_dump(mode="json"))
+    known = (*NAMED_COLUMNS, *dict.fromkeys((*task.columns, *needed, *task.optional)))
+    for column in sorted(found):
+        if column not in known:
+            raise InputError(
+                f"{where}: data.columns: found {column!r}, allowed with task {name}: "
+                f"{', '.join(known)}{near_miss(column, known)}"
+            )
+    for column in needed:
+        if column not in found:
+            raise InputError(
+                f"{where}: data.columns: no {column!r}, which task {name} reads, found "
+                f"{', '.join(sorted(found))}; say which column of the table it is"
+            )
 
 
 def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:

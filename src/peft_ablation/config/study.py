@@ -175,6 +175,12 @@ class Score(Section):
 
     metrics: tuple[str, ...] | None = None
     """Metrics shown in the quality figure; null: the task's scores of which more is better."""
+    tested: tuple[str, ...] | None = Field(None, min_length=1)
+    """Metrics in which each arm is tested against the reference; Holm's correction is over all
+    these tests. null: the task's headline."""
+    margin: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """By metric, in its unit: how much worse than the reference an arm may be and still be good
+    enough (`{accuracy: 0.02}`). Choose it before looking at the scores."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)

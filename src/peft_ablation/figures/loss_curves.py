@@ -1,4 +1,4 @@
-"""Training by epoch: losses, learning rate and gradient norm, one colour an arm."""
+"""Training by epoch: losses, rate, gradient norm and what a task counts, one colour an arm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,39 +28,51 @@ def plot_loss_curves(
     runs: Sequence[tuple[str, int]],
     outputs: Sequence[str | Path],
 ) -> None:
-    """Draw both losses, in nats a token, learning rate and gradient norm of each run (arm, seed).
+    """Draw both losses, learning rate and gradient norm of each run (arm, seed).
 
-    Thin lines are runs, thick lines the mean over the seeds that have the epoch; a ring marks the
-    mean's lowest validation loss.
+    What the task counts on the validation split beside the loss (`val_accuracy`, say) is drawn
+    too. Thin lines are runs, thick lines the mean over the seeds that have the epoch; a ring marks
+    the mean's lowest validation loss.
     """
+    read = [pl.read_csv(path) for path in histories]
+    counted = sorted({name for history in read for name in history.columns if _is_counted(name)})
+    parts = (*PARTS, *((name, _title(name)) for name in counted))
     table = pl.concat(
-        pl.read_csv(path).select(
-            pl.lit(arm).alias("arm"),
-            pl.lit(int(seed)).alias("seed"),
-            "epoch",
-            pl.col(*(column for column, _ in PARTS)).cast(pl.Float64),
-        )
-        for path, (arm, seed) in zip(histories, runs, strict=True)
+        (
+            history.select(
+                pl.lit(arm).alias("arm"),
+                pl.lit(int(seed)).alias("seed"),
+                pl.col("epoch").cast(pl.Int64),
+                pl.col(*(name for name, _ in parts if name in history.columns)).cast(pl.Float64),
+            )
+            for history, (arm, seed) in zip(read, runs, strict=True)
+        ),
+        how="diagonal",
     )
     arms = list(dict.fromkeys(arm for arm, _ in runs))
     look = Look(arms)
     with house_style():
-        figure = new_figure(7.5, 5.6)
-        axes = figure.subplots(2, 2, sharex=True).ravel()
+        rows = -(-len(parts) // 2)
+        figure = new_figure(7.5, 2.8 * rows)
+        grid = figure.subplots(rows, 2, sharex=True).ravel()
+        axes = grid[: len(parts)]
+        for axis in grid[len(parts) :]:
+            axis.set_axis_off()
         axes[1].sharey(axes[0])
-        for axis, (column, title) in zip(axes, PARTS, strict=True):
+        for axis, (column, title) in zip(axes, parts, strict=True):
             for arm in arms:
                 _draw(axis, table.filter(pl.col("arm") == arm), column, look, arm)
             axis.set_title(title, loc="left")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        for axis in axes[2:]:
+        for axis in axes[-2:]:
             axis.set_xlabel("Epoch")
+            axis.xaxis.set_tick_params(labelbottom=True)
         axes[2].set_yscale("log")
         axes[3].set_ylim(bottom=0)
         largest_rate = float(table["learning_rate"].max() or 1)  # type: ignore[arg-type]
         # A schedule ends near zero, which is of no interest.
         axes[2].set_ylim(largest_rate / 1000, 2 * largest_rate)
-        axes[0].set_ylabel("Nats a token")
+        axes[0].set_ylabel("Mean loss")
         losses = table.select("train_loss", "val_loss").to_numpy()
         losses = losses[np.isfinite(losses) & (losses > 0)]
         if losses.size and losses.max() / losses.min() > LOGARITHMIC_FROM:
@@ -72,6 +84,14 @@ def plot_loss_curves(
         ring = Line2D([], [], color="black", marker="o", mfc="none", ms=10, linestyle="none")
         legend_below(figure, [*handles, ring], [*arms, "lowest validation loss"], 95)
         write_figure(figure, table, outputs)
+
+
+def _is_counted(column: str) -> bool:
+    return column.startswith("val_") and column != "val_loss"
+
+
+def _title(column: str) -> str:
+    return f"Validation {column.removeprefix('val_').replace('_', ' ')}"
 
 
 def _draw(axis: Axes, history: pl.DataFrame, column: str, look: Look, arm: str) -> None:

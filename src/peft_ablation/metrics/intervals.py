@@ -11,9 +11,10 @@ one a group, which also weighs groups of unequal size.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.stats import t as student
 
 from peft_ablation.metrics.metric import Array
@@ -83,6 +84,43 @@ class Estimate:
         """Return the interval of this level."""
         reach = self.quantile(confidence) * self.error
         return self.value - reach, self.value + reach
+
+    @property
+    def negative(self) -> "Estimate":
+        """The same with the other sign."""
+        return replace(self, value=-self.value)
+
+    def p_value(self, truth: float = 0.0) -> float:
+        """Return the two-sided p of `truth`: 1 less the level whose interval ends there."""
+        distance = abs(self.value - truth)
+        if not self.error or not distance:
+            return float(not distance)
+        most = 1 - 1e-12
+        if self.quantile(most) * self.error <= distance:
+            return 1 - most
+        level = brentq(lambda c: self.quantile(c) * self.error - distance, 0, most, xtol=1e-12)
+        return 1 - float(level)
+
+    def p_at_most(self, bound: float) -> float:
+        """Return the one-sided p of a truth of at most `bound`: small where it is above."""
+        half = self.p_value(bound) / 2
+        return half if self.value > bound else 1 - half
+
+    def planned(self, seeds: int, as_many: int, groups: float = 1.0) -> "Estimate":
+        """Return what to expect of `as_many` seeds instead of `seeds`, and of so many times groups.
+
+        The value stays, and so do the variances of one seed and one group. `seeds` is two or more.
+        """
+        more = as_many / seeds
+        noise = self.noise / more / groups
+        return Estimate(
+            value=self.value,
+            of_groups=max(self.of_groups - self.noise, 0) / groups + noise,
+            groups_df=(self.groups_df + 1) * groups - 1,
+            of_seeds=max(self.of_seeds - self.noise, 0) / more + noise,
+            seeds_df=self.seeds_df * (as_many - 1) / (seeds - 1),
+            noise=noise,
+        )
 
 
 def estimate(ours: ArmScores, theirs: ArmScores | None = None) -> Estimate:

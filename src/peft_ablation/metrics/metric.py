@@ -5,6 +5,7 @@ groups, a paired difference or a table by group costs an addition, and one boots
 metric. A metric carries its own words; tables, figures and pages take theirs from it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,12 @@ class Metric:
     """Prediction columns without which the metric is left out (a baseline has no loss, say)."""
     signature: str | None = None
     """What reproduces it, such as sacrebleu's signature."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and largest value, where the unit says them (`0 to 1`), else infinite."""
+        least, to, most = self.unit.partition(" to ")
+        return (float(least), float(most)) if to else (-math.inf, math.inf)
 
     def words(self) -> dict[str, Any]:
         """Return what tables, figures and pages say of the metric, as plain values."""

@@ -38,7 +38,7 @@ class Source:
     """File of `workflow/rules/sources/` that makes the examples table."""
     site_keys: ClassVar[tuple[str, ...]] = ("data_root",)
     """Keys of the site that `read` looks at; a change of one reads the examples again."""
-    group: ClassVar[str] = "group"
+    group: str = "group"
     """What a `group` of the examples table is, in the singular."""
     units: ClassVar[Mapping[str, tuple[str, ...]]] = {"group": ("group",)}
     """What a split can keep together: name → columns of the examples table; the first by default.

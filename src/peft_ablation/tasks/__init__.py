@@ -125,6 +125,8 @@ class Task(ABC):
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     columns: ClassVar[tuple[str, ...]]
     """Columns of the examples table that it reads besides `example_id`, `group` and `split`."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Columns that it reads where they are there."""
     truth: tuple[str, ...] = ()
     """Columns of the predictions that are known, not predicted: what baselines are scored by."""
     images: ClassVar[bool] = False
@@ -163,6 +165,11 @@ class Task(ABC):
         self.settings, self.train = settings, train
 
     # -- without torch ---------------------------------------------------------------------------
+
+    @classmethod
+    def needs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the columns that it cannot do without; those of the settings among them."""
+        return cls.columns
 
     @classmethod
     def changes_inputs(cls, settings: Mapping[str, Any]) -> bool:
@@ -220,7 +227,9 @@ class Task(ABC):
         """Return the module whose forward takes a batch by name and gives its SUMMED loss.
 
         `model` may be wrapped by PEFT. The module holds `model` as an attribute, so that
-        data-parallel training wraps its parameters.
+        data-parallel training wraps its parameters. Where it has `counts`, names such as
+        `accuracy`, its `counted` takes a batch too and gives the summed loss and a sum for each
+        name: over the weight of the validation split they are the history's `val_<name>`.
         """
 
     def augment(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":

@@ -1,4 +1,4 @@
-"""The validation loss."""
+"""The validation loss, and what a task counts beside it."""
 
 import numpy as np
 import torch
@@ -9,19 +9,30 @@ from peft_ablation.training.batches import ordered_batches
 from peft_ablation.training.prefetch import prefetched
 from peft_ablation.training.processes import Processes
 
+LOSS = "loss"
+
 
 @torch.no_grad()
-def mean_loss(
+def validate(
     processes: Processes, module: nn.Module, examples: Examples, batch_size: int
-) -> float:
-    """Return the mean loss over all examples, by the task's weight (nats a token, say)."""
+) -> dict[str, float]:
+    """Return the mean `loss` over all examples, by the task's weight (nats a token, say).
+
+    Beside it, over the same weight, what the loss module counts; see `Task.loss_module`.
+    """
     module.eval()
     batches = ordered_batches(examples.lengths, batch_size)
     # Several processes take batches in turn.
     own = batches[processes.index :: processes.count]
-    summed = torch.zeros((), dtype=torch.float64, device=processes.device)
     inner = processes.accelerator.unwrap_model(module)
+    names = (LOSS, *getattr(inner, "counts", ()))
+    summed = torch.zeros(len(names), dtype=torch.float64, device=processes.device)
     for batch in prefetched(own, lambda indices: processes.on_device(examples.batch(indices))):
         with processes.accelerator.autocast():
-            summed += inner(**batch).double()
-    return float(processes.sum(summed)) / examples.weight(np.arange(len(examples)))
+            found = inner.counted(**batch) if len(names) > 1 else (inner(**batch),)
+        summed += torch.stack([value.double() for value in found])
+    weight = examples.weight(np.arange(len(examples)))
+    return {
+        name: float(value) / weight
+        for name, value in zip(names, processes.sum(summed), strict=True)
+    }

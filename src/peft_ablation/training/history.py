@@ -1,7 +1,7 @@
 """What is recorded while training: losses, times apart, memory and energy, one row an epoch."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,8 +41,11 @@ class EpochRecord:
         finally:
             self.seconds[activity] += time.perf_counter() - start
 
-    def row(self, epoch: int, chunk: int, val_loss: float) -> dict[str, Any]:
-        """Return the row of `history.csv` for the finished epoch `epoch` (1-based)."""
+    def row(self, epoch: int, chunk: int, validation: Mapping[str, float]) -> dict[str, Any]:
+        """Return the row of `history.csv` for the finished epoch `epoch` (1-based).
+
+        `validation` is what the validation split gives by name, `loss` among it.
+        """
         training = self.seconds["training"]
         return {
             "epoch": epoch,
@@ -51,7 +54,7 @@ class EpochRecord:
             "examples": self.examples,
             "tokens": self.tokens,
             "train_loss": self.loss_sum / self.tokens,
-            "val_loss": val_loss,
+            **{f"val_{name}": value for name, value in validation.items()},
             "learning_rate": self.learning_rate,
             "grad_norm": self.grad_norm_sum / self.steps,
             **{f"seconds_{name}": seconds for name, seconds in self.seconds.items()},

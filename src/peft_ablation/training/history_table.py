@@ -27,7 +27,9 @@ COLUMNS: Final = (
     "memory_reserved_peak_mb",
     "energy_joules",
 )
-"""Columns of `history.csv`. MB are 1e6 bytes; losses are nats a supervised token."""
+"""Columns of `history.csv`. MB are 1e6 bytes; losses are means by the task's weight, such as nats a
+supervised token. Last stand `val_<name>` of what a task counts beside the loss, such as
+`val_accuracy`."""
 
 MEASURED: Final = tuple(
     name
@@ -40,7 +42,8 @@ MEASURED: Final = tuple(
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return history rows as CSV text; floats in their shortest exact form."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    counted = sorted({name for row in rows for name in row} - set(COLUMNS))
+    writer = csv.DictWriter(buffer, [*COLUMNS, *counted], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()

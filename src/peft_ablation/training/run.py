@@ -33,7 +33,7 @@ from peft_ablation.training.checkpoint import (
     save_best,
     write_checkpoint,
 )
-from peft_ablation.training.evaluation import mean_loss
+from peft_ablation.training.evaluation import LOSS, validate
 from peft_ablation.training.history import EpochRecord, Meter
 from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.prefetch import prefetched
@@ -181,15 +181,16 @@ class Run:
         self._spent(joules)
         with self.record.timed("evaluating"):
             size = self.settings["eval_batch_size"] or self.settings["batch_size"]
-            val_loss = mean_loss(processes, self.module, self.val, size)
-        self._finish_epoch(epoch, chunk, val_loss, folder)
+            found = validate(processes, self.module, self.val, size)
+        self._finish_epoch(epoch, chunk, found, folder)
         if processes.anyone(bool(asked)) and epoch + 1 < self.settings["epochs"]:
             self._checkpoint(folder)
             self._end(folder)
 
     def _finish_epoch(
-        self, epoch: int, chunk: int, val_loss: float, folder: CheckpointFolder
+        self, epoch: int, chunk: int, found: dict[str, float], folder: CheckpointFolder
     ) -> None:
+        val_loss = found[LOSS]
         if val_loss < self.position.best_val_loss:
             self.position.best_epoch = epoch + 1
             self.position.best_val_loss = val_loss
@@ -198,7 +199,7 @@ class Run:
                     self.best = save_best(
                         folder.own, epoch + 1, lambda target: self.method.save(self.model, target)
                     )
-        self.history.append(self.record.row(epoch + 1, chunk, val_loss))
+        self.history.append(self.record.row(epoch + 1, chunk, found))
         self.position.epoch, self.position.step = epoch + 1, 0
         patience = self.settings["early_stopping"]
         if patience is not None and epoch + 1 - self.position.best_epoch >= patience:

@@ -193,7 +193,7 @@ def test_a_tokenizer_is_trained_on_the_texts_and_goes_with_the_base(tmp_path: Pa
         "<s> ünlike any</s></s> other</s>"
     )
     found = read_json(base / "config.json")
-    assert (found["bos_token_id"], found["pad_token_id"], found["eos_token_id"]) == (0, 1, 2)
+    assert (found["bos_token_id"], found["pad_token_id"], found["eos_token_id"]) == (0, 1, 3)
     again = train_words(tmp_path / "2", LINES, 270)
     for path in base.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name

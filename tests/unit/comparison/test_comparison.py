@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from tiny_study import task_of
+from tiny_study import SCORE, task_of
 
 from peft_ablation.comparison.page import _at_chance
 from peft_ablation.comparison.table import compare_arms
@@ -91,6 +91,7 @@ def compare(tmp_path: Path):
         study="toy",
         metrics=None,
         bases=None,
+        score=None,
         **costs,
     ):
         runs, paths = [], {"scores": [], "sums": [], "costs": []}
@@ -149,7 +150,7 @@ def compare(tmp_path: Path):
             reference=reference,
             group="subject",
             study=study,
-            config={"arms": arms, "score": {"metrics": metrics}},
+            config={"arms": arms, "score": {**SCORE, "metrics": metrics} | (score or {})},
             confidence=0.95,
             published=[],
             table=tmp_path / "comparison.csv",
@@ -192,6 +193,12 @@ def test_scores_are_means_over_seeds_and_memory_is_the_largest(compare, tmp_path
     assert float(row["reserved_peak_memory_mb"]) == 120
     assert float(row["waiting_seconds"]) == 0.75
     assert row["best_epoch"] == "6 5"
+
+
+def test_an_interval_ends_where_its_metric_does(compare):
+    row = compare({"fft": [0.2, 1.0], "lora_text": [0.7, 0.7]})["fft"]
+    assert (float(row["findings_f1_low"]), float(row["findings_f1_high"])) == (0, 1)
+    assert float(row["bleu_high"]) == 100
 
 
 def test_interval_widens_when_seeds_disagree(compare):
@@ -242,7 +249,7 @@ def test_pairing_narrows_the_difference_of_like_arms(compare, tmp_path):
         reference="fft",
         group="subject",
         study="toy",
-        config={"score": {"metrics": None}},
+        config={"score": SCORE},
         confidence=0.95,
         published=[],
         table=tmp_path / "c.csv",
@@ -291,6 +298,31 @@ def test_one_seed_gives_no_verdict_about_an_arm(compare, tmp_path):
     page = (tmp_path / "comparison.md").read_text()
     assert "in these runs" not in page
     assert "| worse |" in page
+
+
+def test_the_headline_is_tested_and_a_margin_can_make_an_arm_equivalent(compare, tmp_path):
+    skills = {"fft": [0.7, 0.7, 0.7], "lora_text": [0.7, 0.7, 0.7]}
+    rows = compare(skills)
+    row = rows["lora_text"]
+    assert row["findings_f1_verdict"] == "undecided"
+    assert 0.05 < float(row["findings_f1_p"]) == float(row["findings_f1_p_holm"])
+    assert rows["fft"]["findings_f1_verdict"] == row["findings_f1_margin"] == ""
+    assert "bleu_verdict" not in row
+    row = compare(skills, score={"margin": {"findings_f1": 0.9}, "tested": ["bleu", "findings_f1"]})
+    row = row["lora_text"]
+    assert row["findings_f1_verdict"] == "equivalent within the margin"
+    assert row["bleu_verdict"] == "undecided"
+    page = (tmp_path / "comparison.md").read_text()
+    assert page.count("equivalent within the margin |") == 1
+    # Both are in one family: the smaller p counts twice.
+    assert float(row["bleu_p_holm"]) >= 2 * min(float(row["bleu_p"]), float(row["findings_f1_p"]))
+
+
+@pytest.mark.parametrize("key", ["tested", "margin"])
+def test_a_test_of_a_metric_that_the_task_has_not_is_refused(compare, key):
+    value = {"tested": ["bluu"], "margin": {"bluu": 0.1}}[key]
+    with pytest.raises(InputError, match=rf"score\.{key}: found 'bluu', allowed with this"):
+        compare({"fft": [0.9], "lora_text": [0.8]}, score={key: value})
 
 
 def test_any_arm_can_be_the_reference(compare):

@@ -117,7 +117,13 @@ def test_the_page_of_a_comparison_has_the_section_in_both_forms() -> None:
 
     def page(published: list[dict[str, Any]]) -> Any:
         return comparison_page(
-            [row], words(), study="s", reference="fft", confidence=0.95, published=published
+            [row],
+            words(),
+            study="s",
+            reference="fft",
+            confidence=0.95,
+            tested=(),
+            published=published,
         )
 
     assert "## Published" in markdown(page([number()]))

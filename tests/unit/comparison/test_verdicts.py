@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny_study import task_of
+from tiny_study import SCORE, task_of
 
 from peft_ablation.comparison.page import shared_by_splits
 from peft_ablation.comparison.table import compare_arms
@@ -77,7 +77,7 @@ def verdicts(
         runs=[("fft", 0)], scores=[scores], sums=[sums], costs=[cost],
         arms={"fft": {"method": "full", "learning_rate": 1e-3}}, task=task_of(),
         train=folder / "train.parquet", reference="fft", group="subject", study="toy",
-        config={"score": {"metrics": None}}, confidence=0.9,
+        config={"score": SCORE}, confidence=0.9,
         published=[],
         table=folder / "comparison.csv", words=folder / "words.json",
         estimates=folder / "estimates.json",
@@ -157,9 +157,9 @@ def test_what_training_and_test_share_is_said_with_its_number():
         "equal_texts": {"text": pairs, "text_pair": pairs | {"train_test": 1234}},
     }
     told = shared_by_splits([splits, {"equal_images": pairs | {"train_test": 3}}])
-    assert [line.split(" stand ")[0] for line in told] == [
-        "2 groups",
-        "1,234 texts (column text_pair), case and white space aside,",
-        "3 images, pixel by pixel,",
+    assert [line.partition(":")[0] for line in told] == [
+        "Training and test share 2 groups",
+        "Training and test share 1,234 texts (column text_pair; case and white space aside)",
+        "Training and test share 3 images (pixel by pixel)",
     ]
     assert shared_by_splits([{"unit": "group", "leakage": {"group": pairs}}]) == []

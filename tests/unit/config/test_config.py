@@ -9,6 +9,7 @@ import pytest
 from peft_ablation.config.loading import load_config, merged, read_study
 from peft_ablation.errors import InputError
 from peft_ablation.sources.mimic import tree_csv
+from peft_ablation.sources.table import TableData
 
 ROOT = Path(__file__).resolve().parents[3]
 STUDIES = ROOT / "config" / "studies"
@@ -30,7 +31,12 @@ def override_refusal(overrides: dict[str, Any]) -> str:
 def data_root(study: str, folder: Path) -> str:
     """A folder with names of files where the study's source looks for them."""
     raw, _ = read_study(study, [STUDIES])
-    if raw["data"]["source"] == "class_folders":
+    if raw["data"]["source"] == "table":
+        for _, name in TableData.model_validate(raw["data"]).listed:
+            path = folder / name.split("::")[-1]  # of a member of an archive, the archive
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    elif raw["data"]["source"] == "class_folders":
         for name in (f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"):
             (folder / name).parent.mkdir(parents=True)
             (folder / name).touch()
@@ -40,7 +46,18 @@ def data_root(study: str, folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("study", sorted(path.stem for path in STUDIES.glob("*.yaml")))
+PROTOCOLS = {"glue_roberta"}
+"""Files that only others extend: they name no data."""
+
+
+@pytest.mark.parametrize("study", PROTOCOLS)
+def test_a_protocol_is_no_study_by_itself(study: str) -> None:
+    assert refusal(study=study).startswith(f"study {study}: data.files: missing")
+
+
+@pytest.mark.parametrize(
+    "study", sorted({path.stem for path in STUDIES.glob("*.yaml")} - PROTOCOLS)
+)
 def test_every_study_of_the_project_is_valid(study: str, tmp_path: Path) -> None:
     config = load_config({"study": study, "data_root": data_root(study, tmp_path)})
     assert config.name == study

@@ -302,6 +302,29 @@ def test_loss_curves_csv_is_the_histories(tmp_path):
     assert row["val_loss"] == pytest.approx(1.5 + 0.1 * 5)
 
 
+def test_loss_curves_draw_what_some_arms_count_beside_the_loss(tmp_path):
+    """One arm counts, one does not, and one was never trained: its history is empty."""
+    columns = {"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_loss": [2.5, 1.5]}
+    columns |= {"learning_rate": [1e-4, 1e-6], "grad_norm": [3.0, 1.0]}
+    histories = {
+        "counts": pl.DataFrame(columns | {"val_accuracy": [0.25, 0.5]}),
+        "plain": pl.DataFrame(columns),
+        "untrained": pl.DataFrame(columns).clear(),
+    }
+    for arm, history in histories.items():
+        history.write_csv(tmp_path / f"{arm}.csv")
+    outputs = [tmp_path / f"curves{end}" for end in (".svg", ".csv")]
+    plot_loss_curves(
+        [tmp_path / f"{arm}.csv" for arm in histories],
+        runs=[(arm, 0) for arm in histories], outputs=outputs,
+    )  # fmt: skip
+    table = pl.read_csv(outputs[1])
+    assert table.select("arm", "epoch", "val_accuracy").rows() == [
+        ("counts", 1, 0.25), ("counts", 2, 0.5), ("plain", 1, None), ("plain", 2, None),
+    ]  # fmt: skip
+    assert outputs[0].stat().st_size > 0
+
+
 def test_label_counts_csv_counts_values(tmp_path):
     table = csv_of("label_counts", tmp_path)
     assert table["stage"].unique(maintain_order=True).to_list() == [

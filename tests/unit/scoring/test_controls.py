@@ -77,9 +77,10 @@ def test_table_and_page_show_every_control_and_demand_of_one_alone(tmp_path, tra
         runs=[("fft", 0)], scores=[tmp_path / "scores.json"], sums=[tmp_path / "sums.parquet"],
         costs=[tmp_path / "cost.json"], arms={"fft": {"method": "full", "learning_rate": 1.0}},
         task=TASK, train=train, reference=None, group="row", study="s",
-        config={"score": {"metrics": None}}, bootstrap_samples=50, confidence=0.95, seed=1,
-        table=tmp_path / "c.csv", words=tmp_path / "words.json", markdown_page=tmp_path / "c.md",
-        html_page=tmp_path / "c.html", manifest=tmp_path / "m.json",
+        config={"score": {"metrics": None}}, confidence=0.95, table=tmp_path / "c.csv",
+        words=tmp_path / "words.json", estimates=tmp_path / "e.json",
+        markdown_page=tmp_path / "c.md", html_page=tmp_path / "c.html",
+        manifest=tmp_path / "m.json",
     )  # fmt: skip
     with (tmp_path / "c.csv").open() as file:
         (row,) = csv.DictReader(file)

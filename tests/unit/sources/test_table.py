@@ -1,12 +1,17 @@
 """Anybody's table becomes examples, or one line on why not."""
 
+import json
 import zipfile
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import polars as pl
 import pytest
 
+from peft_ablation.config.loading import load_config
 from peft_ablation.config.site import Site
 from peft_ablation.data.examples import checked_examples
 from peft_ablation.errors import InputError
@@ -411,3 +416,75 @@ def test_an_expression_that_rust_does_not_know_is_refused(tmp_path: Path) -> Non
     write(tmp_path, "text,label\na,x\n")
     column = {"column": "label", "extract": "(x(?=y))"}
     assert "no pattern of Rust" in refused(tmp_path, {"text": "text", "label": column})
+
+
+def test_a_part_of_the_rows_is_drawn_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path, "text,label\n" + "".join(f"t{row},x\n" for row in range(100)))
+    table, account = read(tmp_path, TEXTS, limit=20)
+    drawn = [int(text[1:]) for text in table["text"]]
+    assert len(drawn) == 20 and drawn == sorted(drawn) and drawn != list(range(20))
+    assert account["dropped"] == {"limit": 80}
+    assert read(tmp_path, TEXTS, limit=20)[0].equals(table)
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "told"),
+    [
+        ("text_classification", {"text": 1}, "no 'label', which task text_classification reads"),
+        ({"target": "score"}, {"text": 1, "label": 2}, "no 'score', which task"),
+        ("image_classification", {"label": 1}, "no 'image', which task image_classification"),
+        ("text_classification", {"text": 1, "lable": 2}, "did you mean 'label'?"),
+    ],
+)
+def test_roles_that_do_not_fit_the_task_are_refused_before_any_job(
+    tmp_path: Path, task: Any, columns: dict[str, Any], told: str
+) -> None:
+    write(tmp_path, "a,b\n")
+    study = {
+        "task": {"name": "text_classification", **task} if isinstance(task, dict) else task,
+        "data": {"source": "table", "files": "table.csv", "columns": columns},
+        "arms": {"fft": {"method": "full", "learning_rate": 1e-3}},
+        "base": {"id": "somebody/base", "revision": "x"},
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(study))
+    with pytest.raises(InputError) as error:
+        load_config({"study": str(tmp_path / "mine.yaml"), "data_root": str(tmp_path)})
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Address of a server on loopback that gives the files of `tmp_path / "served"`."""
+    (tmp_path / "served").mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "served"))
+
+        def log_message(self, *arguments: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_table_behind_a_url_is_read(tmp_path: Path, address: str) -> None:
+    write(tmp_path / "served", "text,label\na,x\n", "in/table.csv")
+    with zipfile.ZipFile(tmp_path / "served/all.zip", "w") as archive:
+        archive.writestr("table.csv", "text,label\nb,x\n")
+    assert read(address, TEXTS, "in/table.csv")[0]["text"].to_list() == ["a"]
+    assert read(None, TEXTS, f"{address}/in/table.csv")[0]["text"].to_list() == ["a"]
+    table, _ = read(None, TEXTS, f"zip://table.csv::{address}/all.zip")
+    assert table["text"].to_list() == ["b"]
+
+
+def test_a_url_that_gives_nothing_is_one_line(
+    tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "missing" in refused(tmp_path, TEXTS, f"{address}/none.csv")
+    assert "missing" in refused(tmp_path, TEXTS, f"zip://table.csv::{address}/none.zip")
+    assert "no connection" in refused(tmp_path, TEXTS, "http://127.0.0.1:9/table.csv")
+    assert "cannot read nowhere://" in refused(tmp_path, TEXTS, "nowhere://a/table.csv")

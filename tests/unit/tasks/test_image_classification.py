@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from accelerate import Accelerator
 from picture_studies import COLOURS, CONFIGS, SIZE, cached, make_base, paint
 from pydantic import ValidationError
 
@@ -22,6 +23,8 @@ from peft_ablation.tasks.image_classification.model import (
     load_model,
     normalize_of,
 )
+from peft_ablation.training.evaluation import validate
+from peft_ablation.training.processes import Processes
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -194,6 +197,22 @@ def test_predictions_are_the_softmax_of_the_logits(pictures, base_of):
     assert set(found) | set(predictor.truth(examples)) >= {
         name for metric in task.metrics for name in metric.needs
     }
+
+
+@pytest.mark.parametrize("batch", [4, 100])
+def test_validation_counts_what_prediction_gets_right(pictures, base_of, batch):
+    base, task = base_of("vit"), pictures.task()
+    torch.manual_seed(4)
+    model = task.load_model(base)
+    examples = task.examples(pictures.split("val"), pictures.assets, base)
+    processes = Processes(Accelerator(cpu=True))
+    found = validate(processes, task.loss_module(model, base), examples, batch)
+    with torch.no_grad():
+        told = task.predictor(model, base, CPU)(examples, np.arange(len(examples)))
+    right = [p == label for p, label in zip(told["predicted"], examples.labels, strict=True)]
+    assert 0 < sum(right) < len(right)
+    assert found["accuracy"] == pytest.approx(sum(right) / 12)
+    assert found["loss"] == pytest.approx(sum(told["nll"]) / 12, rel=1e-5)
 
 
 def trained(task, pictures, base, steps, **features):

@@ -173,7 +173,7 @@ def test_texts_are_what_the_tokenizer_makes_padded_on_the_right(text_base, tmp_p
     assert batch["label"].tolist() == [1, 0]
     assert set(batch) == {"label", "input_ids", "attention_mask"}
     # <s> one </s></s> other </s>, then pads.
-    assert expected["input_ids"][1].tolist().count(2) == 3
+    assert expected["input_ids"][1].tolist().count(3) == 3
     assert expected["input_ids"][1, -1] == 1
 
 

@@ -13,6 +13,8 @@ from transformers import AutoTokenizer, CLIPForImageClassification, CLIPModel, C
 
 from peft_ablation.bases.adopted import prepare_base
 from peft_ablation.bases.clip import CLIPZeroShotClassifier
+from peft_ablation.bases.fetch import check_base
+from peft_ablation.config.loading import load_config
 from peft_ablation.errors import InputError
 from peft_ablation.methods import open_method
 from peft_ablation.tasks import open_task, task_class
@@ -115,6 +117,20 @@ def test_transformers_own_classifier_of_a_clip_is_another_model(clip, zero_shot)
         model(pixel_values=pixels)
     assert [found.shape for found in seen] == [(3, 12), (3, 32)]
     assert torch.allclose(seen[0].norm(dim=-1), torch.ones(3))
+
+
+@torch.no_grad()
+def test_under_autocast_the_comparison_is_in_float32(clip, zero_shot):
+    model = zero_shot(templates=[ONE]).load_model(clip).eval()
+    model.classifier.weight.mul_(8)  # logits as large as CLIP's
+    seen = []
+    model.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(pixel_values=torch.rand(4, 3, SIZE, SIZE)).logits
+    assert logits.dtype == seen[0].dtype == torch.float32
+    assert torch.allclose(seen[0].norm(dim=-1), torch.ones(4), atol=1e-6)
+    assert torch.allclose(logits, seen[0] @ model.classifier.weight.T, atol=1e-4)
+    assert logits.abs().max() > 16
 
 
 def test_a_class_is_named_with_spaces_in_every_template(zero_shot):
@@ -274,6 +290,56 @@ def test_the_task_is_found_by_its_name_and_its_clip_is_ours(pictures):
     assert task_class("zero_shot").architectures["clip"] == CLIPZeroShotClassifier.__name__
     chosen = Settings(name="zero_shot").model_dump(mode="json")
     assert isinstance(open_task(chosen, pictures.split("train")), ZeroShot)
+
+
+# -- in a study ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+
+    def load(**site):
+        return load_config({"study": "cifar10_zero_shot", "data_root": str(tmp_path), **site})
+
+    return load
+
+
+def test_arms_of_a_clip_start_from_one_prepared_folder_and_others_from_their_bases(shipped):
+    config = shipped()
+    made = "results/cifar10_zero_shot/bases/openai--clip-vit-base-patch32@main.prepared"
+    clips = ("clip_zero_shot", "clip_linear_probe", "clip_lora")
+    assert {config.start(arm) for arm in clips} == {made}
+    for arm in ("vit", "cnn"):
+        assert config.prepared(arm) is None
+        assert config.start(arm) == config.place(arm).folder
+    random = shipped(overrides={"task": {"head": "random"}})
+    assert all(random.prepared(arm) is None for arm in random.study.arms)
+
+
+def test_the_class_of_every_arm_is_known_before_anything_is_fetched_or_made(shipped):
+    for config in (shipped(), shipped(smoke=True)):
+        names = {
+            arm: config.architecture(arm, fetched=False).class_name for arm in config.study.arms
+        }
+        assert names == {
+            "clip_zero_shot": "CLIPZeroShotClassifier",
+            "clip_linear_probe": "CLIPZeroShotClassifier",
+            "clip_lora": "CLIPZeroShotClassifier",
+            "vit": "ViTForImageClassification",
+            "cnn": "ResNetForImageClassification",
+        }
+    with pytest.raises(InputError, match=r"arms\.clip_lora\.targets: found 'text'"):
+        shipped(overrides={"arms": {"clip_lora": {"targets": "text"}}})
+
+
+def test_only_a_clip_must_come_with_a_tokenizer(base_of):
+    kinds = {"model_types": ZeroShot.architectures, "tokenizer": ZeroShot.tokenizer}
+    check_base(base_of("vit"), **kinds)
+    with pytest.raises(InputError, match="no tokenizer; expected"):
+        check_base(base_of("clip"), **kinds)
 
 
 # -- bad input -------------------------------------------------------------------------------------

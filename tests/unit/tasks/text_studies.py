@@ -18,7 +18,7 @@ _BERT: dict[str, Any] = {
 }  # fmt: skip
 _LLAMA: dict[str, Any] = {
     **{key: value for key, value in _BERT.items() if key != "pad_token_id"},
-    "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 2,
+    "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 3,
 }  # fmt: skip
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "albert": ("AlbertForPreTraining", {**_BERT, "embedding_size": 8}),
@@ -38,7 +38,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "GPT2LMHeadModel",
         {
             "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 34, "vocab_size": 300,
-            "bos_token_id": 2, "eos_token_id": 2,
+            "bos_token_id": 3, "eos_token_id": 3,
         },
     ),
     "llama": ("LlamaForCausalLM", _LLAMA),

@@ -19,6 +19,8 @@ from peft_ablation.sources.table.location import located, on_disk
 if TYPE_CHECKING:
     import polars as pl
 
+    from peft_ablation.config.site import Site
+
 ENDINGS: Final = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -79,6 +81,13 @@ def _column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str | int | list | tuple) else value
 
 
+Given = Annotated[
+    Column,
+    BeforeValidator(
+        _column, json_schema_input_type=Column | str | PositiveInt | list[str | PositiveInt]
+    ),
+]
+"""A column as a study gives it."""
 Files = Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
 Split = Literal["train", "val", "test"]
 
@@ -100,7 +109,7 @@ class TableData(DataSettings):
     `data_root`, an absolute path, or a URL that fsspec reads."""
     hub: Hub | None = None
     """Fetch `files` of a hub data set (Parquet, CSV, JSON lines), once; offline from then on."""
-    columns: Annotated[dict[Name, Annotated[Column, BeforeValidator(_column)]], Field(min_length=1)]
+    columns: Annotated[dict[Name, Given], Field(min_length=1)]
     """Column by role: `example_id`, `group`, `split`, `balance`, and what the task reads."""
     format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
     """Format of the files; null: by their endings."""
@@ -112,6 +121,9 @@ class TableData(DataSettings):
     """A row without a value, or with one that cannot be: stop and name it, or drop it (counted)."""
     max_dropped_share: float = Field(0.01, ge=0, le=1)
     """With `on_bad_row: drop`, stop all the same when more than this share is bad."""
+
+    limit: int | None = Field(None, ge=1)
+    """At most so many rows, drawn by a fixed seed, to try a study on a part; null: all."""
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -165,6 +177,12 @@ class Table(Source):
         "group": ("group",),
         "example": ("example_id",),
     }
+
+    def __init__(self, settings: DataSettings, site: "Site", results: str) -> None:
+        """Bind to the section, the site, and the study's folder of results."""
+        super().__init__(settings, site, results)
+        if "group" not in self.settings.columns:
+            self.group = "row"
 
     def check(self) -> None:
         """Raise `InputError` for a local file that is not there, or of no format."""

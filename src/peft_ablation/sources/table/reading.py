@@ -3,7 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ import polars as pl
 from peft_ablation.data.google_access import scrubbed
 from peft_ablation.data.storage import BadObject, read_objects
 from peft_ablation.errors import InputError, near_miss
+from peft_ablation.sources.table.location import on_disk
 
 SEPARATORS: Final = {"csv": ",", "tsv": "\t"}
 SHOWN: Final = 30
@@ -38,46 +41,57 @@ def read_file(
     Raises `InputError` for a file that cannot be read, is not UTF-8 or not of its kind, a line of
     too many fields, and a column that it lacks.
     """
-    enclosed = kind == "csv" if quotes is None else quotes
-    source = _source(file, place)
-    try:
+    source, enclosed = _source(file, place), _enclosed(kind, quotes)
+    with _told(file, source, kind, enclosed):
+        found = _found(source, kind, header, enclosed)
+        wanted = _named(file, found, columns, numbered=not header and kind in SEPARATORS)
         if kind == "parquet":
-            found = list(pl.read_parquet_schema(_fresh(source)))
-            wanted = _named(file, found, columns)
             table = pl.read_parquet(_fresh(source), columns=sorted(set(wanted.values())))
         elif kind == "jsonl":
-            data = source.read_bytes() if isinstance(source, Path) else source
-            whole = pl.read_ndjson(data.removeprefix(_BOM), infer_schema_length=None)
-            wanted, table = _named(file, whole.columns, columns), whole
+            table = _json_lines(source)
         else:
-            options: dict[str, Any] = {
-                "separator": SEPARATORS[kind],
-                "quote_char": '"' if enclosed else None,
-                "has_header": header,
-                "infer_schema": False,
-            }
-            found = pl.read_csv(_fresh(source), n_rows=1, **options).columns
-            wanted = _named(file, found, columns, numbered=not header)
             places = sorted({found.index(name) for name in wanted.values()})
-            table = pl.read_csv(_fresh(source), columns=places, **options)
+            table = pl.read_csv(_fresh(source), columns=places, **_options(kind, header, enclosed))
             table.columns = [found[place] for place in places]
-    except pl.exceptions.NoDataError:
-        raise InputError(f"data: {file} is empty, expected rows") from None
-    except pl.exceptions.PolarsError:
-        raise InputError(f"data: {file}: {_why_not(source, kind, enclosed)}") from None
     return table.select(pl.col(name).alias(str(column)) for column, name in wanted.items())
+
+
+def columns_of(
+    file: str, place: str, *, kind: str, header: bool = True, quotes: bool | None = None
+) -> list[str]:
+    """Return the names of a file's columns, in order; arguments and errors as of `read_file`.
+
+    Without `header` there are none: the list then says how many columns there are.
+    """
+    source = _source(file, place)
+    with _told(file, source, kind, _enclosed(kind, quotes)):
+        return _found(source, kind, header, _enclosed(kind, quotes))
 
 
 def _source(file: str, place: str) -> Path | bytes:
     """Return the path of a local file, the bytes of any other."""
     if "://" not in place:
         return Path(place)
-    if "::" not in place:
-        root, _, name = place.rpartition("/")
-        ((_, found),) = read_objects(root, [name], verify=False)
-        if isinstance(found, BadObject):
-            raise InputError(f"data: {file}: {found.detail} ({found.status}); check data.files")
-        return found
+    *chain, last = place.split("::")
+    remote = None if on_disk(last) else _fetched(file, last)
+    if remote is not None and not chain:
+        return remote
+    # An archive from elsewhere is fetched whole: not every server gives parts of a file.
+    with tempfile.NamedTemporaryFile() as archive:
+        archive.write(remote or b"")
+        archive.flush()
+        return _opened(file, place if remote is None else "::".join([*chain, archive.name]))
+
+
+def _fetched(file: str, url: str) -> bytes:
+    root, _, name = url.rpartition("/")
+    ((_, found),) = read_objects(root, [name], verify=False)
+    if isinstance(found, BadObject):
+        raise InputError(f"data: {file}: {found.detail} ({found.status}); check data.files")
+    return found
+
+
+def _opened(file: str, place: str) -> bytes:
     import fsspec
 
     try:
@@ -90,6 +104,44 @@ def _source(file: str, place: str) -> Path | bytes:
         raise InputError(
             f"data: {file}: cannot be read ({type(error).__name__}: {told}); check data.files"
         ) from None
+
+
+def _enclosed(kind: str, quotes: bool | None) -> bool:
+    return kind == "csv" if quotes is None else quotes
+
+
+@contextmanager
+def _told(file: str, source: Path | bytes, kind: str, enclosed: bool) -> Iterator[None]:
+    """Turn what polars says of a file into one line without a word of its text."""
+    try:
+        yield
+    except pl.exceptions.NoDataError:
+        raise InputError(f"data: {file} is empty, expected rows") from None
+    except pl.exceptions.PolarsError:
+        raise InputError(f"data: {file}: {_why_not(source, kind, enclosed)}") from None
+
+
+def _found(source: Path | bytes, kind: str, header: bool, enclosed: bool) -> list[str]:
+    """Return the names of all columns; those of a file without header mean nothing."""
+    if kind == "parquet":
+        return list(pl.read_parquet_schema(_fresh(source)))
+    if kind == "jsonl":
+        return _json_lines(source).columns
+    return pl.read_csv(_fresh(source), n_rows=1, **_options(kind, header, enclosed)).columns
+
+
+def _options(kind: str, header: bool, enclosed: bool) -> dict[str, Any]:
+    return {
+        "separator": SEPARATORS[kind],
+        "quote_char": '"' if enclosed else None,
+        "has_header": header,
+        "infer_schema": False,
+    }
+
+
+def _json_lines(source: Path | bytes) -> pl.DataFrame:
+    data = source.read_bytes() if isinstance(source, Path) else source
+    return pl.read_ndjson(data.removeprefix(_BOM), infer_schema_length=None)
 
 
 def _fresh(source: Path | bytes) -> Path | io.BytesIO:

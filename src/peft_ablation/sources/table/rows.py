@@ -91,6 +91,10 @@ def read_rows(
             "least three, one a split"
         )
     table = _with_ids(table)
+    if settings.limit is not None and settings.limit < table.height:
+        drawn = np.random.default_rng(0).choice(table.height, settings.limit, replace=False)
+        dropped["limit"] = table.height - settings.limit
+        table = table[np.sort(drawn)]
     table = table.with_columns(_balance(table, settings).alias("balance"))
     first_columns = [name for name in NAMED if name in table.columns]
     others = [role for role in settings.columns if role not in NAMED]

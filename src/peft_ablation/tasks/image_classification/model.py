@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -71,9 +71,18 @@ class SummedLoss(nn.Module):
         self.model = model
         self.normalize = normalize_of(base)
 
+    counts: ClassVar[tuple[str, ...]] = ("accuracy",)
+
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """Return the summed loss in nats; `image` is pixels or features, `label` (B,) int64."""
+        return self._loss(class_logits(self.model, self.normalize, image), label)
+
+    def counted(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss, and how many images are told right."""
         logits = class_logits(self.model, self.normalize, image)
+        return self._loss(logits, label), (logits.argmax(-1) == label).sum()
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         return functional.cross_entropy(logits.float(), label, reduction="sum")
 
 

@@ -83,6 +83,7 @@ class TextClassification(Task):
 
     Settings = Settings
     columns = ("text",)
+    optional = ("text_pair", "label", "score")
     architectures: ClassVar[Mapping[str, str]] = {
         "albert": "AlbertForSequenceClassification",
         "bert": "BertForSequenceClassification",
@@ -116,6 +117,11 @@ class TextClassification(Task):
             self.floor = "majority"
             names = dict.fromkeys(("accuracy", self.headline))
             self.claims = tuple(Claim(name, "majority") for name in names)
+
+    @classmethod
+    def needs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the text, and the column of what is told."""
+        return ("text", "score" if settings["target"] == "score" else "label")
 
     @property
     def pairs(self) -> bool:
