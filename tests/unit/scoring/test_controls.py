@@ -10,6 +10,7 @@ import pytest
 from peft_ablation.artifacts import write_json, write_table
 from peft_ablation.comparison.table import compare_arms
 from peft_ablation.comparison.words import Words
+from peft_ablation.config.study import Score
 from peft_ablation.scoring.scores import score_predictions
 from peft_ablation.tasks.text_classification import Settings, TextClassification
 
@@ -77,7 +78,7 @@ def test_table_and_page_show_every_control_and_demand_of_one_alone(tmp_path, tra
         runs=[("fft", 0)], scores=[tmp_path / "scores.json"], sums=[tmp_path / "sums.parquet"],
         costs=[tmp_path / "cost.json"], arms={"fft": {"method": "full", "learning_rate": 1.0}},
         task=TASK, train=train, reference=None, group="row", study="s",
-        config={"score": {"metrics": None}}, confidence=0.95, published=[],
+        config={"score": Score().model_dump(mode="json")}, confidence=0.95, published=[],
         table=tmp_path / "c.csv",
         words=tmp_path / "words.json", estimates=tmp_path / "e.json",
         markdown_page=tmp_path / "c.md", html_page=tmp_path / "c.html",
