@@ -51,6 +51,46 @@ rule compare_arms:
         "../scripts/compare_arms.py"
 
 
+# What others trained, by itself: nothing is trained for it, and one seed is as good as any.
+ELSEWHERE = [arm for arm in UNTRAINED if METHODS[arm].elsewhere]
+OTHER_RUNS = f"{RUN}/{{name}}".replace("{seed}", str(STUDY.train.seeds[0]))
+
+if ELSEWHERE:
+
+    use rule compare_arms as compare_others with:
+        input:
+            scores=expand(OTHER_RUNS, arm=ELSEWHERE, name="scores.json"),
+            sums=expand(OTHER_RUNS, arm=ELSEWHERE, name="sums.parquet"),
+            costs=expand(OTHER_RUNS, arm=ELSEWHERE, name="cost.json"),
+            train=SPLITS["train"],
+            accounts=rules.compare_arms.input.accounts,
+        output:
+            words=f"{RESULTS}/others/words.json",
+            estimates=f"{RESULTS}/others/estimates.json",
+            table=f"{RESULTS}/others/comparison.csv",
+            markdown=f"{RESULTS}/others/comparison.md",
+            page=f"{RESULTS}/others/comparison.html",
+            manifest=f"{RESULTS}/others/manifest.json",
+        log:
+            f"{RESULTS}/logs/compare_others.log",
+        params:
+            runs=[(arm, STUDY.train.seeds[0]) for arm in ELSEWHERE],
+            arms={name: settings(STUDY.arms[name]) for name in ELSEWHERE},
+            task=settings(STUDY.task),
+            reference=CONFIG.reference if CONFIG.reference in ELSEWHERE else None,
+            group=SOURCE.group,
+            study=CONFIG.name,
+            config=settings(STUDY),
+            confidence=STUDY.score.confidence,
+            published=PUBLISHED,
+        message:
+            "Comparing what others trained"
+
+    rule score_others:
+        input:
+            rules.compare_others.output,
+
+
 rule plot_loss_curves:
     input:
         histories=[

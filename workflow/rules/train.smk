@@ -125,6 +125,7 @@ if UNTRAINED:
         input:
             base=base_of,
             train=SPLITS["train"],
+            elsewhere=lambda wildcards: METHODS[wildcards.arm].inputs,
         output:
             model=directory(f"{RUN}/model"),
             history=f"{RUN}/history.csv",

@@ -371,6 +371,13 @@ def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
             f"Arms start from different bases ({starts}): a difference between these is one of "
             "bases, their sizes and what they were trained on, as much as of methods."
         )
+    others = [row["arm"] for row in rows if row.get("trained_elsewhere")]
+    if others:
+        caveats.append(
+            f"Others trained {', '.join(others)}: on what, for how long, and after how many tries "
+            "is not known here. If its training data hold rows of this test split (as where "
+            "labelled rows of a public set were divided anew), its scores are too good."
+        )
     trained = [row for row in rows if row["trainable_parameters"]] or rows
     kinds = sorted({str(row["memory_kind"]) for row in trained})
     if len(kinds) > 1:

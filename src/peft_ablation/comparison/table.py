@@ -384,6 +384,7 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
         "best_epoch": " ".join(str(run.cost["best_epoch"]) for run in runs),
         "device": distinct("device"),
         "precision": distinct("precision"),
+        "trained_elsewhere": any(run.cost.get("trained_elsewhere", False) for run in runs),
         "test_examples": runs[0].scores["rows"],
         "test_groups": runs[0].scores["groups"],
     }

@@ -8,6 +8,7 @@ matched when the DAG is built.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -41,6 +42,17 @@ class ArmSettings(Section):
     """A run whose trained weights (an adapter's, say) this arm starts from; new heads stay new."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A model that is scored without training here, and what it is made of."""
+
+    model: "nn.Module"
+    trained: int = 0
+    """Parameters that others trained, where that is known."""
+    megabytes: float = 0.0
+    """What it needs on disk besides the base."""
+
+
 class Method(ABC):
     """A method, bound to the settings of an arm (plain values of its `Settings`).
 
@@ -58,6 +70,8 @@ class Method(ABC):
 
     libraries: ClassVar[tuple[str, ...]] = ()
     """Packages whose release is part of the result: a checkpoint of another is not continued."""
+    elsewhere: ClassVar[bool] = False
+    """Whether weights come from elsewhere: who knows what they were trained on, and how."""
 
     def __init__(self, arm: Mapping[str, Any]) -> None:
         """Bind to an arm's settings."""
@@ -102,6 +116,11 @@ class Method(ABC):
         else:
             watched = [name for name in names if name.startswith(tuple(prefixes))]
         return not any(self.changes(name, architecture) for name in watched)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Absolute paths that `keep` reads besides the base."""
+        return ()
 
     @property
     def rank(self) -> int | None:
@@ -174,6 +193,19 @@ class Method(ABC):
     def state(self, model: "nn.Module") -> "dict[str, Tensor]":
         """Return what a checkpoint must hold besides trainable parameters, buffers, optimizer."""
         return {}
+
+    def keep(
+        self,
+        load_model: "LoadModel",
+        base: str | Path,
+        folder: str | Path,
+        heads_of: "Callable[[nn.Module], Sequence[str]]",
+    ) -> Kept:
+        """Write to `folder` what an arm that is not trained is scored by, if it is not the base.
+
+        `heads_of` tells the task's heads of a loaded model.
+        """
+        return Kept(load_model(base))
 
     @abstractmethod
     def save(self, model: "nn.Module", folder: str | Path) -> None:

@@ -84,7 +84,7 @@ class PeftMethod(Method):
         if self._initial:
             config.init_lora_weights = True
         torch.manual_seed(seed)
-        with _one_line(self.arm["method"]), _quiet():
+        with _one_line(self.arm["method"]), quiet():
             adapted: Any = get_peft_model(model, config)
         _refuse_left_out(adapted, config, architecture)
         if self._initial:
@@ -193,7 +193,7 @@ class PeftMethod(Method):
         config = wrapped.peft_config[ADAPTER]
         kept = getattr(config, "rank_pattern", None)
         weights = _with_initial(wrapped, self._initial) if self._initial else None
-        with _quiet():
+        with quiet():
             wrapped.save_pretrained(
                 folder, save_embedding_layers=False, **({"state_dict": weights} if weights else {})
             )
@@ -214,11 +214,11 @@ class PeftMethod(Method):
         """Return the base with the adapter, merged where the method can be."""
         from peft import PeftModel
 
-        with _quiet():
+        with quiet():
             adapted: Any = PeftModel.from_pretrained(load_model(base), str(folder))
             if self.merges:
-                merged: nn.Module = _merged(adapted)
-                return merged
+                whole: nn.Module = merged(adapted)
+                return whole
         _cut_virtual_tokens(adapted, adapted.peft_config[ADAPTER])
         result: nn.Module = adapted
         return result
@@ -241,7 +241,7 @@ def _one_line(method: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what PEFT warns of and this package has settled."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
@@ -468,7 +468,7 @@ def _sorted_lists(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _merged(model: Any) -> Any:
+def merged(model: Any) -> Any:
     """Return the base with the adapter in its weights and the heads in place."""
     from peft.utils.other import ModulesToSaveWrapper
 

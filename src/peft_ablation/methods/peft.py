@@ -39,7 +39,7 @@ _UNFIT: Final = {
     "XLORA": "it mixes adapters that other runs have trained",
 }
 """Types that a run of one task from one base cannot have."""
-_MERGE: Final = frozenset({
+MERGING: Final = frozenset({
     "ADALORA", "ADAMSS", "BOFT", "C3A", "DEFT", "DELORA", "FROD", "GLORA", "GRALORA", "HIRA",
     "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT", "OSF", "PEANUT", "PSOFT",
     "PVERA", "RANDLORA", "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "UNILORA", "VBLORA", "VERA",
@@ -114,7 +114,7 @@ class Peft(PeftMethod):
     @property
     def merges(self) -> bool:
         """Whether merging this type was seen to keep the outputs."""
-        return self._source.name in _MERGE
+        return self._source.name in MERGING
 
     @property
     def rank(self) -> int | None:

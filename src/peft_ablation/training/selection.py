@@ -179,16 +179,22 @@ def keep_base(
 ) -> None:
     """Write what `select_checkpoint` writes for an arm that is scored without training.
 
-    The model folder holds no weights: the base's are used.
+    The model folder holds what its method keeps: nothing where the base itself is scored.
     """
+    from peft_ablation.methods import open_method
     from peft_ablation.methods.parameters import count_parameters
     from peft_ablation.tasks import open_task
     from peft_ablation.training.history_table import as_csv
 
-    parameters = count_parameters(open_task(task, train).load_model(base))
-    written = manifest({"arm": dict(arm), "seed": seed}, {"base": base})
+    bound, method = open_task(task, train), open_method(arm)
+    inputs = {"base": Path(base), **{Path(path).name: Path(path) for path in method.inputs}}
+    written = manifest({"arm": dict(arm), "seed": seed}, inputs)
     with whole_folder(model) as part:
-        write_text(part / "README.md", f"# {arm_name}: the base `{Path(base).name}` as it is\n")
+        kept = method.keep(bound.load_model, base, part, bound.heads_of)
+        of = ", ".join(
+            [f"the base `{Path(base).name}`", *(f"`{name}`" for name in list(inputs)[1:])]
+        )
+        write_text(part / "README.md", f"# {arm_name}: {of} as it is\n")
         write_json(part / "manifest.json", written)
     write_text(history, as_csv([]))
     write_json(
@@ -199,8 +205,10 @@ def keep_base(
             "seed": seed,
             "method": arm["method"],
             "rank": None,
-            "trainable_parameters": 0,
-            "total_parameters": parameters.total,
+            "trainable_parameters": kept.trained,
+            "total_parameters": count_parameters(kept.model).total,
+            "adapter_mb": kept.megabytes,
+            "trained_elsewhere": method.elsewhere,
             "memory_kind": "not trained",
             "energy_joules": None,
             "epochs": 0,
