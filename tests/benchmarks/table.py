@@ -78,17 +78,18 @@ def main() -> None:
             columns["group"] = "group"
         settings = {"source": "table", "files": f"table.{wanted.kind}", "columns": columns}
         print(f"{wanted.rows:,} rows, {size / 1e6:.0f} MB of {wanted.kind}")
-        before = 0
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         for stage, code in STAGES.items():
             start = time.perf_counter()
             subprocess.run(
                 [sys.executable, "-c", code.format(settings=settings)], cwd=folder, check=True
             )
             seconds = time.perf_counter() - start
-            # Of all children so far: a later stage that needs less is told as no more than this.
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-            print(f"{stage}: {seconds:.1f} s, {'at most ' * (peak == before)}{peak:.2f} GB")
-            before = peak
+            # Memory is of all children so far: a later stage that needs less shows no less.
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+            print(f"{stage}: {seconds:.1f} s, {cpu:.1f} s of CPU, {used.ru_maxrss / 1e6:.2f} GB")
+            before = used
         account = json.loads((folder / "account.json").read_text())
         print({key: account[key] for key in ("rows", "leakage", "coefficient_of_variation_max")})
 

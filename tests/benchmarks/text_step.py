@@ -8,7 +8,8 @@ model in the same precision with fused AdamW; three take turns, pair by pair:
 - Trainer, default: batches in random order, each padded to its longest text.
 
 An epoch's batches are too many to time on a CPU: each side takes as many of its own, evenly spaced
-from its shortest to its longest, and the seconds are divided by examples. Prints a table.
+from its shortest to its longest, and the seconds are divided by the tokens of texts. Prints
+a table.
 
     python tests/benchmarks/text_step.py --arm lora --batch 16 --steps 6 --pairs 4
 """

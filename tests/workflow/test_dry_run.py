@@ -160,9 +160,9 @@ def test_environments_have_the_releases_of_the_lock_file(kind: str) -> None:
 
 
 WITHOUT_GPU = {
-    "fetch_base", "make_random_base", "adopt_run", "keep_base", "select_checkpoint",
+    "fetch_base", "fetch_data", "make_random_base", "adopt_run", "keep_base", "select_checkpoint",
 }  # fmt: skip
-"""Rules with torch that load or copy a model, but do not run one."""
+"""Rules in torch's environment that load, copy or fetch, but run no model."""
 
 
 def test_jobs_that_run_a_model_ask_for_a_gpu() -> None:

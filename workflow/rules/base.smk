@@ -141,6 +141,8 @@ for number, prepared in enumerate(PREPARED):
             "../../envs/torch.yaml"
         threads: STUDY.train.threads
         resources:
+            **gpu_job(gpu_model="a100"),
+            gpu=1,
             mem_mb=16000,
             runtime=60,
         params:

@@ -1,5 +1,5 @@
-from peft_ablation.bases.adopted import prepare_base
 from peft_ablation.logs import job
+from peft_ablation.training.prepared import prepare_base
 
 with job(snakemake.log[0]):
     prepare_base(

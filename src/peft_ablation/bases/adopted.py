@@ -1,4 +1,4 @@
-"""The result of a run as a base for others, and what a task makes of a base for all its arms."""
+"""The result of a run as a base for others."""
 
 import shutil
 from collections.abc import Mapping
@@ -32,29 +32,11 @@ def adopt_run(
             f"base.run: {model}: method {arm['method']} does not merge into its base; take an arm "
             "that does, such as full or lora"
         )
-    _write(trained, base, output, identity="run")
+    write_base(trained, base, output, identity="run")
 
 
-def prepare_base(
-    base: str | Path,
-    *,
-    task: Mapping[str, Any],
-    train: str | Path,
-    threads: int,
-    output: str | Path,
-) -> None:
-    """Write what the task makes of `base` to the folder `output`: what arms and seeds start from.
-
-    Nothing of it is drawn at random: see `Task.prepares`.
-    """
-    import torch
-
-    torch.set_num_threads(threads)
-    _write(open_task(task, train).load_model(base), base, output, identity="prepared")
-
-
-def _write(model: Any, base: str | Path, output: str | Path, *, identity: str) -> None:
-    """Write a model as `from_pretrained` loads it, with what else a base's folder holds."""
+def write_base(model: Any, base: str | Path, output: str | Path, *, identity: str) -> None:
+    """Write a model as `from_pretrained` loads it, with what else the folder `base` holds."""
     with whole_folder(output) as folder:
         model.save_pretrained(folder)
         for pattern in FILES:

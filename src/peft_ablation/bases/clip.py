@@ -95,8 +95,9 @@ def prompt_weights(folder: str | Path, texts: Sequence[Sequence[str]]) -> Tensor
     """Return the head (K, D) float32 that compares an image with the texts of each of K classes.
 
     `folder` holds a `CLIPModel` and its tokenizer. A class is the mean of its texts' embeddings of
-    unit length, itself of unit length, times exp(logit_scale). Each text is run once. Raises
-    `InputError` for a folder without text tower or tokenizer, and a text longer than it takes.
+    unit length, itself of unit length, times exp(logit_scale). Each text is run once, on a GPU
+    where there is one. Raises `InputError` for a folder without text tower or tokenizer, and a
+    text longer than it takes.
     """
     from transformers import CLIPModel
 
@@ -112,15 +113,16 @@ def prompt_weights(folder: str | Path, texts: Sequence[Sequence[str]]) -> Tensor
             "of texts needs; take the CLIP base itself, or set task.head: random"
         )
     encoded = _encoded(folder, [text for own in texts for text in own], clip.config.text_config)
-    clip.eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    clip.to(device).eval()
     rows = []
     for begin in range(0, len(encoded["input_ids"]), TEXTS):
-        part = {name: tensor[begin : begin + TEXTS] for name, tensor in encoded.items()}
+        part = {key: ids[begin : begin + TEXTS].to(device) for key, ids in encoded.items()}
         rows.append(functional.normalize(clip.get_text_features(**part).pooler_output, dim=-1))
     parts = iter(torch.cat(rows))
     means = [torch.stack([next(parts) for _ in own]).mean(0) for own in texts]
     weights: Tensor = functional.normalize(torch.stack(means), dim=-1) * clip.logit_scale.exp()
-    return weights
+    return weights.cpu()
 
 
 def _encoded(folder: str | Path, texts: Sequence[str], config: Any) -> dict[str, Tensor]:

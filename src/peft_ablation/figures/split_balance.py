@@ -15,6 +15,7 @@ from peft_ablation.figures.style import (
     FAINT,
     INK,
     house_style,
+    literal,
     new_figure,
     rows_of_names,
     write_figure,
@@ -31,11 +32,12 @@ VERDICTS: Final = {
 
 def plot_split_balance(balance: str | Path, *, outputs: Sequence[str | Path]) -> None:
     """Draw each label's share of examples by split, and its coefficient of variation."""
-    table = pl.read_csv(balance, infer_schema_length=None)
+    # Classes may be called 0 and 1.
+    table = pl.read_csv(balance, infer_schema_length=None, schema_overrides={"label": pl.String})
     if table.is_empty():
         _say_that_there_is_nothing(table, outputs)
         return
-    labels = [label.replace("_", " ") for label in table["label"]]
+    labels = [literal(label.replace("_", " ")) for label in table["label"]]
     places = np.arange(len(labels))
     with house_style():
         figure = new_figure(7.5, 4.8)

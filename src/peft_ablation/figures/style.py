@@ -75,6 +75,11 @@ def house_style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(SETTINGS)  # type: ignore[arg-type]
 
 
+def literal(text: str) -> str:
+    """Return a text from the data so that it is drawn as it is: `$` begins no formula."""
+    return text.replace("$", r"\$")
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches; no window system and no global state."""
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -1,12 +1,21 @@
 """Linear, dropout and QuickGELU for the CPU against those of torch and transformers."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from test_git_model import batch, seen, tiny_git
 from transformers.activations import ACT2FN
 
+from peft_ablation.bases import cpu_kernels
 from peft_ablation.bases.cpu_kernels import Dropout, Linear, QuickGelu, dropout, lighten, pack
 from peft_ablation.bases.git import supervised_losses
+
+
+@pytest.fixture(autouse=True)
+def as_on_amd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train through oneDNN whatever the processor of this machine."""
+    monkeypatch.setattr(cpu_kernels, "_LEARNS_BY_ONEDNN", cpu_kernels._ONEDNN)
 
 
 @pytest.mark.parametrize("shape", [(5, 48), (3, 7, 48), (1, 48), (0, 48), (48,)])
@@ -41,6 +50,26 @@ def test_linear_keeps_only_what_gradients_need(frozen: str) -> None:
     else:
         assert given.grad is None and layer.weight.grad is not None
         assert torch.allclose(layer.weight.grad, given.sum(0).expand(80, 48), atol=1e-5)
+
+
+@pytest.mark.parametrize(("amd", "name"), [(True, "_Linear"), (False, "Addmm")])
+def test_training_takes_onednn_on_amd_alone(
+    monkeypatch: pytest.MonkeyPatch, amd: bool, name: str
+) -> None:
+    monkeypatch.setattr(cpu_kernels, "_LEARNS_BY_ONEDNN", amd and cpu_kernels._ONEDNN)
+    if amd and not cpu_kernels._ONEDNN:
+        pytest.skip("no oneDNN on this processor")
+    output = Linear(48, 80)(torch.randn(9, 48))
+    assert type(output.grad_fn).__name__ == f"{name}Backward{'' if amd else '0'}"
+
+
+@pytest.mark.parametrize("vendor", ["AuthenticAMD", "GenuineIntel"])
+def test_the_processors_maker_is_what_the_system_says(
+    monkeypatch: pytest.MonkeyPatch, vendor: str
+) -> None:
+    told = f"processor\t: 0\nvendor_id\t: {vendor}\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    assert cpu_kernels._made_by_amd() == (vendor == "AuthenticAMD")
 
 
 @pytest.mark.parametrize("shape", [(5, 48), (197, 48), (3, 7, 48), (0, 48), (48,)])

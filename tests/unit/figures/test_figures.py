@@ -420,3 +420,19 @@ def test_fifty_arms_have_looks_of_their_own():
     look = Look(names)
     assert len({(look.colour(name), look.marker(name)) for name in names}) == 50
     assert len({look.colour(name) for name in names[:7]}) == 7
+
+
+def test_balance_of_classes_that_are_numbers_or_look_like_formulas(tmp_path):
+    outputs = [tmp_path / name for name in ("a.svg", "a.png", "a.csv")]
+    for labels in (["0", "1"], ["$10 to $20_{", "less_than_$10"]):
+        pl.DataFrame(
+            {
+                "label": labels,
+                **{f"positives_{split}": [10, 20] for split in ("train", "val", "test")},
+                **{f"prevalence_{split}": [0.3, 0.6] for split in ("train", "val", "test")},
+                "coefficient_of_variation": [0.01, 0.2],
+                "verdict": ["excellent", "poor"],
+            }
+        ).write_csv(tmp_path / "balance.csv")
+        plot_split_balance(tmp_path / "balance.csv", outputs=outputs)
+        assert pl.read_csv(outputs[2], infer_schema=False)["label"].to_list() == labels

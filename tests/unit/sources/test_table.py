@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -259,6 +260,32 @@ def test_rows_of_a_group_are_alike_in_all_of_its_columns(tmp_path: Path) -> None
     table, _ = read(tmp_path, {"group": ["who", "day"], **TEXTS})
     groups = table["group"].to_list()
     assert groups[2] == groups[3] and len(set(groups)) == 3
+
+
+def test_rows_that_share_any_value_are_one_group_by_way_of_others(tmp_path: Path) -> None:
+    """a-b, c-d and c-b are one chain, whichever side a text stands on; e-f-g is another."""
+    write(tmp_path, "one,two,label\na,b,x\nc,d,y\ne,f,x\nc,b,y\nf,g,x\n")
+    group = {"column": ["one", "two"], "alike": "any"}
+    columns = {"text": "one", "text_pair": "two", "label": "label", "group": group}
+    table, _ = read(tmp_path, columns)
+    assert table["group"].to_list() == [f"table:{row}" for row in (2, 2, 4, 2, 4)]
+    assert table.columns == [
+        "example_id",
+        "group",
+        "split",
+        "balance",
+        "text",
+        "text_pair",
+        "label",
+    ]
+
+
+def test_a_long_chain_is_one_group(tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(500)
+    write(tmp_path, "one,two,label\n" + "".join(f"{n},{n + 1},x\n" for n in order))
+    group = {"column": ["one", "two"], "alike": "any"}
+    table, _ = read(tmp_path, {"text": "one", "label": "label", "group": group})
+    assert table["group"].n_unique() == 1
 
 
 @pytest.mark.parametrize(

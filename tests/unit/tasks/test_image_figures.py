@@ -112,6 +112,11 @@ def test_confusion_of_few_and_many_classes_fits_its_page(count, arms, tmp_path):
     assert max(Image.open(tmp_path / "a.png").size) < 3500
 
 
+def test_a_class_that_looks_like_a_formula_is_drawn_as_it_is(tmp_path):
+    draw_confusion({"fft": np.eye(2, dtype=np.int64)}, ["$a_{", "b$"], [tmp_path / "a.png"])
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
 def test_pictures_mark_errors_alone_and_are_drawn_by_the_seed(
     tmp_path, pictures, base_of, monkeypatch
 ):

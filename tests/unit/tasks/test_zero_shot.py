@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, CLIPForImageClassification, CLIPModel, CLIPTokenizer
 
-from peft_ablation.bases.adopted import prepare_base
 from peft_ablation.bases.clip import CLIPZeroShotClassifier
 from peft_ablation.bases.fetch import check_base
 from peft_ablation.config.loading import load_config
@@ -21,6 +20,7 @@ from peft_ablation.tasks import open_task, task_class
 from peft_ablation.tasks.image_classification.model import normalize_of
 from peft_ablation.tasks.zero_shot import TEMPLATES, Settings, ZeroShot
 from peft_ablation.training.features import cache_frozen_features
+from peft_ablation.training.prepared import prepare_base
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")

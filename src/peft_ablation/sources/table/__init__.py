@@ -45,7 +45,10 @@ class Column(Section):
     """A column of the table, and how it is read."""
 
     column: str | PositiveInt | Annotated[tuple[str | PositiveInt, ...], Field(min_length=1)]
-    """Its name, or its place from 1 on; for `group` also a list: rows alike in all of them."""
+    """Its name, or its place from 1 on; for `group` also a list."""
+    alike: Literal["all", "any"] = "all"
+    """For a list: rows of a group are alike in all of the columns, or in any value of any (the same
+    question first here, second there), directly or by way of other rows."""
     extract: str | None = None
     """Regular expression with one group: what it finds is the value; a row without is left out."""
     names: Annotated[dict[str, str], BeforeValidator(_names)] | None = None
@@ -130,6 +133,8 @@ class TableData(DataSettings):
         for role, column in self.columns.items():
             if role != "group" and len(column.columns) > 1:
                 raise ValueError(f"columns.{role}: found a list, which only group may be")
+            if column.alike == "any" and (len(column.columns) < 2 or column.extract):
+                raise ValueError(f"columns.{role}: alike any is for a list of columns as they are")
             if role != "balance" and (column.separator or column.quantiles):
                 raise ValueError(f"columns.{role}: separator and quantiles are for balance alone")
         if self.hub is not None:

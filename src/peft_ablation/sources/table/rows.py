@@ -91,6 +91,8 @@ def read_rows(
             "least three, one a split"
         )
     table = _with_ids(table)
+    if any(column.alike == "any" for column in settings.columns.values()):
+        table = table.with_columns(_connected(table).alias("group"))
     if settings.limit is not None and settings.limit < table.height:
         drawn = np.random.default_rng(0).choice(table.height, settings.limit, replace=False)
         dropped["limit"] = table.height - settings.limit
@@ -138,6 +140,8 @@ def _roles(
             taken = _extracted(value, role, column.extract)
             unmatched = unmatched | (value.is_not_null() & taken.is_null())
             value = taken
+        if column.alike == "any":
+            values |= {f"#alike {k}": text.alias(f"#alike {k}") for k, text in enumerate(texts)}
         missing = value.is_null() | (value.str.len_bytes() == 0)
         read = value
         if role == "label" and "-1" not in (column.names or {}):
@@ -198,6 +202,26 @@ def _joined(texts: Sequence[pl.Series]) -> pl.Series:
         text.str.replace_all("|", "||", literal=True).alias(str(n)) for n, text in enumerate(texts)
     ]
     return pl.DataFrame(parts).select(pl.concat_str(pl.all(), separator=" | ")).to_series()
+
+
+def _connected(table: pl.DataFrame) -> pl.Series:
+    """Return one group for all rows that share a value, directly or by way of others.
+
+    It is the `example_id` of its first row.
+    """
+    columns = [name for name in table.columns if name.startswith("#alike ")]
+    values = pl.concat([table[name].alias("value") for name in columns])
+    codes = values.rank("dense").to_numpy().astype(np.int64).reshape(len(columns), -1) - 1
+    least = np.arange(table.height)
+    while True:
+        by_value = np.full(codes.max() + 1, table.height)
+        for code in codes:
+            np.minimum.at(by_value, code, least)
+        lower = by_value[codes].min(axis=0)
+        lower = lower[lower]
+        if (lower == least).all():
+            return table["example_id"].gather(least)
+        least = lower
 
 
 def _extracted(value: pl.Series, role: str, pattern: str) -> pl.Series:

@@ -11,7 +11,15 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from peft_ablation.figures.for_task import FigureInputs
-from peft_ablation.figures.style import FAINT, INK, broken, house_style, new_figure, write_figure
+from peft_ablation.figures.style import (
+    FAINT,
+    INK,
+    broken,
+    house_style,
+    literal,
+    new_figure,
+    write_figure,
+)
 from peft_ablation.metrics.classes import confusion
 from peft_ablation.tasks.image_classification import ImageClassification
 
@@ -81,8 +89,9 @@ def _draw_matrix(axes: Axes, shares: NDArray[np.float64], classes: Sequence[str]
     for spine in axes.spines.values():
         spine.set(visible=True, color=FAINT)
     if len(classes) <= NAMED:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
+        names = list(map(literal, classes))
+        axes.set_xticks(range(len(classes)), names, rotation=90)
+        axes.set_yticks(range(len(classes)), names)
     if len(classes) > NUMBERED:
         return
     for true, said in product(range(len(classes)), repeat=2):
