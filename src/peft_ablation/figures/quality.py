@@ -45,8 +45,7 @@ def plot_quality(table: str | Path, *, words: str | Path, outputs: Sequence[str 
                 if value is not None:
                     axis.axvline(value, color=INK, linewidth=1.1, linestyle=dashes, zorder=1)
             rows_of_names(axis, names)
-            # Room for the marks of an arm that scores 0.
-            axis.set_xlim(-0.02 * axis.get_xlim()[1], 1.02 * axis.get_xlim()[1])
+            make_room(axis)
             axis.set_xlabel(said.axis(metric))
         legend_below(figure, *_legend(arms, baselines), 85)
         columns = [
@@ -64,6 +63,13 @@ def plot_quality(table: str | Path, *, words: str | Path, outputs: Sequence[str 
             ),
         ]
         write_figure(figure, arms.select(columns), outputs)
+
+
+def make_room(axis: Axes) -> None:
+    """Let the horizontal axis hold 0 and all that is drawn, with room for the marks at its ends."""
+    lowest, highest = min(0.0, axis.dataLim.x0), axis.get_xlim()[1]
+    room = 0.02 * (highest - lowest)
+    axis.set_xlim(lowest - room, highest + room)
 
 
 def _draw_arm(axis: Axes, place: int, row: dict[str, Any], metric: str, look: Look) -> None:

@@ -9,6 +9,7 @@ import matplotlib.text
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from tiny_study import task_of
 
@@ -22,6 +23,7 @@ from peft_ablation.figures import (
     plot_split_balance,
 )
 from peft_ablation.figures.for_task import FigureInputs, draw_task_figure
+from peft_ablation.figures.quality import make_room
 from peft_ablation.figures.quality_cost import spread
 from peft_ablation.figures.style import MEGABYTES, TIME, Look, broken, scaled
 from peft_ablation.sources.mimic.label_counts import plot_label_counts
@@ -436,3 +438,13 @@ def test_balance_of_classes_that_are_numbers_or_look_like_formulas(tmp_path):
         ).write_csv(tmp_path / "balance.csv")
         plot_split_balance(tmp_path / "balance.csv", outputs=outputs)
         assert pl.read_csv(outputs[2], infer_schema=False)["label"].to_list() == labels
+
+
+@pytest.mark.parametrize(("values", "lowest"), [([0.2, 0.8], 0), ([-0.5, 0.8], -0.5)])
+def test_a_score_below_zero_is_not_cut(values, lowest):
+    axis = Figure().subplots()
+    axis.plot(values, [0, 1], "o")
+    make_room(axis)
+    left, right = axis.get_xlim()
+    assert lowest - 0.05 < left < lowest
+    assert right > 0.8
