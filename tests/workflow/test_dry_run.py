@@ -1,6 +1,5 @@
 """The DAG of each study, made without network, credentials or torch; the workflow's own linters."""
 
-import os
 import re
 import resource
 import subprocess
@@ -36,33 +35,6 @@ STUDIES = {
     "mimic_cxr_git": {*RADIOGRAPHS, *THREE, "fetch_base"},
 }  # fmt: skip
 """Rules of each study of radiographs, besides those of all."""
-# Imported by every Python below: no address outside this machine's own sockets can be reached.
-OFFLINE = """
-import socket
-def refuse(*args, **kwargs):
-    raise SystemExit("reached for the network")
-socket.getaddrinfo = socket.create_connection = refuse
-connect = socket.socket.connect
-socket.socket.connect = lambda self, to: connect(self, to) if isinstance(to, str) else refuse()
-"""
-
-
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut the network and hide all credentials and caches from processes started in the test."""
-    folder = tmp_path / "offline"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(OFFLINE)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setenv("HOME", str(folder))
-    for name in os.environ:
-        if name.startswith(("GOOGLE_", "GCLOUD", "CLOUDSDK_", "HF_")):
-            monkeypatch.delenv(name)
-    refused = subprocess.run(
-        [sys.executable, "-c", "import socket; socket.create_connection(('127.0.0.1', 9))"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "reached for the network" in refused.stderr
 
 
 def tree(folder: Path) -> Path:

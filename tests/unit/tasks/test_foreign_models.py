@@ -197,6 +197,12 @@ def test_an_adapter_is_read_again_when_its_folder_changes(adapter: Path) -> None
     assert open_method(arm()).inputs == ()
 
 
+def test_cached_features_of_the_base_are_not_those_of_its_adapter(adapter: Path) -> None:
+    """An adapter changes what the frozen part of a base gives; a whole model is its own base."""
+    assert not open_method(arm(adapter=str(adapter))).leaves_alone(None, ("*",), ("classifier",))
+    assert open_method(arm()).leaves_alone(None, ("*",), ("classifier",))
+
+
 # -- a foreign adapter on a base of its shape ------------------------------------------------------
 
 
