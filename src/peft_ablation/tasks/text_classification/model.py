@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from peft_ablation.bases.classifier import load_classifier
 from peft_ablation.bases.cpu_kernels import pack
+from peft_ablation.bases.first_token import read_first_token
 from peft_ablation.data.examples import Indices
 from peft_ablation.errors import InputError
 from peft_ablation.tasks.text_classification import HEADS
@@ -33,9 +34,11 @@ def load_model(folder: str | Path, classes: Sequence[str]) -> Any:
     config.problem_type = "single_label_classification" if classes else "regression"
     config.pad_token_id = pad_id(config)
     labels = classes or ("score",)
-    return load_classifier(
+    model = load_classifier(
         AutoModelForSequenceClassification, config, folder, HEADS[config.model_type], labels
     )
+    read_first_token(model)
+    return model
 
 
 class SummedLoss(nn.Module):
