@@ -74,14 +74,18 @@ def modules_of(nodes: list[ast.AST]) -> set[str]:
 
 
 def plugins_of(nodes: list[ast.AST]) -> set[Path]:
-    """Return the files of the packages whose modules are imported by a name from a study."""
+    """Return the files of the packages whose modules are imported by a name from a study.
+
+    A module `fetch` is imported by a script of its own, where there is a network.
+    """
     packages = {
         node.args[0].value.split(".")[-1]
         for node in nodes
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "plugin"
         and isinstance(node.args[0], ast.Constant)
     }  # fmt: skip
-    return {file for package in packages for file in (SOURCE / package).rglob("*.py")}
+    files = {file for package in packages for file in (SOURCE / package).rglob("*.py")}
+    return {file for file in files if file.stem != "fetch"}
 
 
 def needs_a_model(path: Path) -> bool:
@@ -192,6 +196,12 @@ def test_lock_file_pins_all_that_the_project_declares() -> None:
     assert {normal(name) for name in declared} <= set(LOCK)
 
 
+LINKED = {
+    "studies": "config/studies", "suites": "config/suites", "published": "resources/published",
+}  # fmt: skip
+"""Folders of the checkout that are links in the library."""
+
+
 def test_an_installed_library_has_its_data_files_and_the_shipped_studies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (patterns,) = project["tool"]["setuptools"]["package-data"].values()
@@ -199,10 +209,11 @@ def test_an_installed_library_has_its_data_files_and_the_shipped_studies() -> No
     kinds = {"", ".py", ".pyc"}
     found = {
         path
-        for folder in (SOURCE, SOURCE / "studies")
+        for folder in (SOURCE, *(SOURCE / name for name in LINKED))
         for path in folder.rglob("*")
         if path.is_file() and path.suffix not in kinds
     }
     assert packed == found
-    shipped = {path.name for path in (ROOT / "config" / "studies").iterdir()}
-    assert {path.name for path in packed if path.parent.name == "studies"} == shipped
+    for name, folder in LINKED.items():
+        shipped = {path.name for path in (ROOT / folder).iterdir()}
+        assert {path.name for path in packed if path.parent.name == name} == shipped
