@@ -26,10 +26,11 @@ demo: $(VENV)/.installed
 	@echo "Comparison table: $(RESULTS)/$(STUDY)/comparison/comparison.csv (with what the columns mean: .md beside it)"
 	@echo "Report page:      $(RESULTS)/$(STUDY)/report.html"
 
-# The slow ones train with two threads and want the machine for themselves. Those on a Slurm, mostly
-# waiting, run beside the others.
+# Files in their order: those on a Slurm, mostly waiting, begin early and run beside the others. Whole
+# studies of one core each run two at a time. The slow ones want the machine for themselves.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not smoke"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m smoke
 	$(BIN)/python -m pytest -m slow
 
 # Only those on a Slurm: a one-node cluster, installed by apt where it is absent and that may be.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from workflow_runs import ROOT, Snakemake
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1200)]
 
 DATA = {
     "mimic_cxr_git": "nih-cxr-mimic-layout",

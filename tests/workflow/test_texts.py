@@ -8,7 +8,11 @@ import polars as pl
 import pytest
 from workflow_runs import Snakemake
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.smoke,
+    pytest.mark.timeout(1500),
+    pytest.mark.xdist_group("texts"),
+]
 
 
 @pytest.fixture(scope="module")
