@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 # studies of one core each run two at a time. The slow ones want the machine for themselves.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not smoke"
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m smoke
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m smoke
 	$(BIN)/python -m pytest -m slow
 
 # Only those on a Slurm: a one-node cluster, installed by apt where it is absent and that may be.

@@ -10,7 +10,6 @@ from workflow_runs import Snakemake
 pytestmark = [
     pytest.mark.smoke,
     pytest.mark.timeout(1500),
-    pytest.mark.xdist_group("pictures"),
 ]
 ARMS = ["fft", "lora", "head_only", "bitfit"]
 

@@ -11,7 +11,6 @@ from workflow_runs import Snakemake
 pytestmark = [
     pytest.mark.smoke,
     pytest.mark.timeout(1500),
-    pytest.mark.xdist_group("texts"),
 ]
 
 

@@ -59,9 +59,12 @@ def test_a_protocol_is_no_study_by_itself(study: str) -> None:
     "study", sorted({path.stem for path in STUDIES.glob("*.yaml")} - PROTOCOLS)
 )
 def test_every_study_of_the_project_is_valid(study: str, tmp_path: Path) -> None:
-    config = load_config({"study": study, "data_root": data_root(study, tmp_path)})
+    root = data_root(study, tmp_path)
+    config = load_config({"study": study, "data_root": root})
     assert config.name == study
     assert config.results == f"results/{study}"
+    smoke = load_config({"study": study, "data_root": root, "smoke": True})
+    assert smoke.results == f"results/{study}.smoke"
 
 
 @pytest.mark.parametrize("study", ["phantom_cxr", "mimic_cxr_smoke", "mimic_cxr_git"])
