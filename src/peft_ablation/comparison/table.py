@@ -23,7 +23,7 @@ from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.words import Words, refuse_unknown
 from peft_ablation.errors import InputError
-from peft_ablation.metrics.intervals import ArmScores, estimate
+from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
 from peft_ablation.provenance import manifest as describe
 from peft_ablation.tasks import Task, open_task
@@ -50,6 +50,15 @@ class Run:
     cost: Mapping[str, Any]
     groups: NDArray[Any]
     sums: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What is known of an arm's score, and of its difference to the reference arm's."""
+
+    score: Estimate | None
+    difference: Estimate | None
+    """None also for the reference itself."""
 
 
 def compare_arms(
@@ -90,21 +99,18 @@ def compare_arms(
         for (arm, run_seed), *paths in zip(runs, scores, sums, costs, strict=True)
     ]
     _check_same_groups(loaded)
-    contributions = {
-        arm: _contributions([run for run in loaded if run.arm == arm], metrics) for arm in arms
-    }
+    found = _estimates(arms, reference, loaded, metrics)
     said = Words.of(bound, group, config["score"]["metrics"])
-    decisions = _decisions(
-        arms, reference, loaded, said, contributions, config["score"], confidence
-    )
+    tested = _tested(said, config["score"])
+    decisions = _decisions(found, reference, loaded, said, tested, config["score"], confidence)
     rows = []
     for arm in arms:
         own = [run for run in loaded if run.arm == arm]
         rows.append(
             {
                 **_identity(arm, arms[arm], own),
-                **_quality(own, metrics, contributions[arm], confidence, said),
-                **_difference(arm, reference, metrics, contributions, confidence),
+                **_quality(own, metrics, found[arm], confidence, said),
+                **_difference(reference, metrics, found[arm], confidence),
                 **_decided(arm, decisions, config["score"]),
                 **_honesty(own, bound, metrics, said),
                 **_cost(own),
@@ -113,7 +119,7 @@ def compare_arms(
     comparison = pl.DataFrame(rows, infer_schema_length=None)
     blocks = comparison_page(
         rows, said, study=study, reference=reference, confidence=confidence,
-        tested=_tested(said, config["score"]),
+        tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
     )  # fmt: skip
@@ -122,7 +128,7 @@ def compare_arms(
     write_json(
         estimates,
         {
-            metric: {arm: _estimates(arm, reference, metric, contributions) for arm in arms}
+            metric: {arm: asdict(by_metric[metric]) for arm, by_metric in found.items()}
             for metric in said.compared
         },
     )
@@ -161,16 +167,33 @@ def _check_same_groups(runs: Sequence[Run]) -> None:
             )
 
 
-def _contributions(runs: Sequence[Run], metrics: Sequence[Metric]) -> dict[str, ArmScores | None]:
-    """Return an arm's compared scores with what each group adds to them; None where undefined."""
+def _estimates(
+    arms: Iterable[str], reference: str | None, runs: Sequence[Run], metrics: Sequence[Metric]
+) -> dict[str, dict[str, Estimated]]:
+    """Return what is known of each arm's compared scores, by arm and metric."""
     columns = sum_columns(metrics)
-    return {
-        metric.name: ArmScores.of(
-            partial(value_of, metric, columns), [run.sums["model"] for run in runs]
-        )
-        for metric in metrics
-        if metric.compared
+    names = [metric.name for metric in metrics if metric.compared]
+    scores = {
+        arm: {
+            metric.name: ArmScores.of(
+                partial(value_of, metric, columns),
+                [run.sums["model"] for run in runs if run.arm == arm],
+            )
+            for metric in metrics
+            if metric.compared
+        }
+        for arm in arms
     }
+
+    def estimated(arm: str, metric: str) -> Estimated:
+        ours = scores[arm][metric]
+        theirs = None if reference in (None, arm) else scores[str(reference)][metric]
+        return Estimated(
+            None if ours is None else estimate(ours),
+            None if ours is None or theirs is None else estimate(ours, theirs),
+        )
+
+    return {arm: {metric: estimated(arm, metric) for metric in names} for arm in scores}
 
 
 def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
@@ -193,7 +216,7 @@ def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict
 def _quality(
     runs: Sequence[Run],
     metrics: Sequence[Metric],
-    contributions: Mapping[str, ArmScores | None],
+    found: Mapping[str, Estimated],
     confidence: float,
     words: Words,
 ) -> dict[str, Any]:
@@ -202,11 +225,11 @@ def _quality(
         values = [run.scores.get(metric.name) for run in runs]
         result[metric.name] = _mean(values)
         if metric.compared:
-            own = contributions[metric.name]
+            own = found[metric.name].score
             low, high = (None, None)
             if own is not None:
                 least, most = metric.bounds
-                low, high = estimate(own).interval(confidence)
+                low, high = own.interval(confidence)
                 low, high = max(low, least), min(high, most)
             known = " ".join(repr(value) for value in values if value is not None)
             result |= {
@@ -221,23 +244,18 @@ def _quality(
 
 
 def _difference(
-    arm: str,
     reference: str | None,
     metrics: Sequence[Metric],
-    contributions: Mapping[str, Mapping[str, ArmScores | None]],
+    found: Mapping[str, Estimated],
     confidence: float,
 ) -> dict[str, Any]:
-    """Return each score of the arm less that of the reference arm, with its interval."""
+    """Return each score of an arm less that of the reference arm, with its interval."""
     result: dict[str, Any] = {"reference_arm": reference}
     for metric in (metric.name for metric in metrics if metric.compared):
-        value, low, high = None, None, None
-        if reference is not None and arm != reference:
-            ours, theirs = contributions[arm][metric], contributions[reference][metric]
-            if ours is not None and theirs is not None:
-                found = estimate(ours, theirs)
-                value, (low, high) = found.value, found.interval(confidence)
+        own = found[metric].difference
+        low, high = (None, None) if own is None else own.interval(confidence)
         result |= {
-            f"{metric}_difference": value,
+            f"{metric}_difference": own and own.value,
             f"{metric}_difference_low": low,
             f"{metric}_difference_high": high,
         }
@@ -252,33 +270,29 @@ def _tested(words: Words, score: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _decisions(
-    arms: Iterable[str],
+    found: Mapping[str, Mapping[str, Estimated]],
     reference: str | None,
     runs: Sequence[Run],
     words: Words,
-    contributions: Mapping[str, Mapping[str, ArmScores | None]],
+    tested: Sequence[str],
     score: Mapping[str, Any],
     confidence: float,
 ) -> dict[tuple[str, str], Decision]:
     """Return what the study can say of each arm against the reference, by arm and metric."""
-    tested = _tested(words, score)
     seeds = Counter(run.arm for run in runs)
-    found = []
-    for arm in arms:
+    compared = []
+    for arm, by_metric in found.items():
         for metric in tested:
-            if reference is None or arm == reference:
-                continue
-            ours, theirs = contributions[arm][metric], contributions[reference][metric]
-            if ours is not None and theirs is not None:
-                found.append(
+            difference = by_metric[metric].difference
+            if difference is not None:
+                compared.append(
                     Compared(
-                        arm, metric, estimate(ours, theirs),
-                        words.metrics[metric]["higher_is_better"],
-                        min(seeds[arm], seeds[reference]), len(runs[0].groups),
+                        arm, metric, difference, words.metrics[metric]["higher_is_better"],
+                        min(seeds[arm], seeds[str(reference)]), len(runs[0].groups),
                         score["margin"].get(metric),
                     )
                 )  # fmt: skip
-    return decide(found, confidence)
+    return decide(compared, confidence)
 
 
 def _decided(
@@ -292,21 +306,6 @@ def _decided(
         result[f"{metric}_margin"] = score["margin"].get(metric)
         result |= {f"{metric}_{name}": own and getattr(own, name) for name in names}
     return result
-
-
-def _estimates(
-    arm: str,
-    reference: str | None,
-    metric: str,
-    contributions: Mapping[str, Mapping[str, ArmScores | None]],
-) -> dict[str, Any]:
-    """Return the estimates of a score and its difference to the reference arm, as plain values."""
-    ours = contributions[arm][metric]
-    theirs = contributions[reference][metric] if reference not in (None, arm) else None
-    return {
-        "score": None if ours is None else asdict(estimate(ours)),
-        "difference": None if ours is None or theirs is None else asdict(estimate(ours, theirs)),
-    }
 
 
 def _honesty(
