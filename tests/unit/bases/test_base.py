@@ -3,9 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 from safetensors.numpy import save_file
 
 from peft_ablation.artifacts import read_json, sha256_file
@@ -180,6 +181,18 @@ def test_unreachable_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError, match="microsoft/git-base could not be fetched") as refusal:
         fetch("microsoft/git-base", "abc", tmp_path / "b")
     assert "\n" not in str(refusal.value)
+
+
+def test_gated_base_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gated(*_: object, **__: object) -> None:
+        answer = httpx.Response(403, request=httpx.Request("GET", "http://hub"))
+        raise GatedRepoError("no access\nmore", response=answer)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", gated)
+    with pytest.raises(InputError, match="owner/llama is gated: ask for access") as refusal:
+        fetch("owner/llama", "abc", tmp_path / "b")
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_naming_a_base_imports_no_torch() -> None:
