@@ -17,6 +17,7 @@ from peft_ablation.metrics.intervals import Estimate
 BETTER, WORSE, EQUIVALENT, UNDECIDED = (
     "better", "worse", "equivalent within the margin", "undecided",
 )  # fmt: skip
+NOT_TOLD_APART: Final = "not told apart"
 SMALL_LOSS: Final = "worse, within the margin"
 MOST_SEEDS: Final = 50
 MOST_GROUPS: Final = 20
@@ -94,14 +95,12 @@ def decide(found: Sequence[Compared], confidence: float) -> dict[tuple[str, str]
         else:
             verdict = EQUIVALENT if close else UNDECIDED
         open_ = verdict == UNDECIDED
-        # One seed tells nothing of its arm.
-        of_runs = " in these runs" if one.seeds < 2 else ""
         result[key] = Decision(
             one.effect_size,
             p[key],
             p_holm[key],
             not_worse.get(key),
-            verdict + of_runs,
+            verdict + of_runs(one.seeds),
             _seeds_to_decide(one, alpha / len(found)) if open_ else None,
             _groups_to_decide(one, alpha / len(found)) if open_ else None,
         )
@@ -115,6 +114,20 @@ SIZES: Final = ((0.2, "negligible"), (0.5, "small"), (0.8, "medium"), (math.inf,
 def size_word(effect_size: float) -> str:
     """Return Cohen's word for an effect of this size."""
     return next(word for below, word in SIZES if abs(effect_size) < below)
+
+
+def of_runs(seeds: int) -> str:
+    """Return what is added to a verdict of so many seeds: one tells nothing of its arm."""
+    return " in these runs" if seeds < 2 else ""
+
+
+def of_interval(low: float | None, high: float | None, higher_is_better: bool) -> str | None:
+    """Return what the interval of a difference to the reference says by itself; None: no such."""
+    if low is None or high is None:
+        return None
+    if low <= 0 <= high:
+        return NOT_TOLD_APART
+    return BETTER if (low > 0) == higher_is_better else WORSE
 
 
 def holm(p_values: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:

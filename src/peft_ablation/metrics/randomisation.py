@@ -1,8 +1,8 @@
 """Paired approximate randomisation: whether two arms' runs differ more than by chance.
 
 Under the null the outputs of the two arms are interchangeable: swapping them in any group changes
-nothing but the sign (Noreen, 1989; for scores that are no means Yeh, 2000). A score is a function of
-sums by group, so a shuffle costs an addition. Runs are in pairs, by seed, and all of a group are
+nothing but the sign (Noreen, 1989; for scores that are no means Yeh, 2000). A score is a function
+of sums by group, so a shuffle costs an addition. Runs are in pairs, by seed, and all of a group are
 swapped at once: the test takes these runs as given, and says nothing of further seeds.
 """
 
