@@ -62,6 +62,12 @@ rule compare_studies:
             category="0. Suite",
             labels={"what": "Every column, as a table"},
         ),
+        tests=report(
+            f"{ACROSS}/comparison/suite_tests.csv",
+            caption="../report/suite_tests.rst",
+            category="0. Suite",
+            labels={"what": "Tests of ranks, as a table"},
+        ),
         markdown=f"{ACROSS}/comparison/suite.md",
         page=report(
             f"{ACROSS}/comparison/suite.html",
@@ -112,7 +118,33 @@ rule plot_suite:
         "../scripts/plot_suite.py"
 
 
+rule plot_critical_difference:
+    input:
+        tables=TABLES,
+        words=WORDS,
+    output:
+        report(
+            f"{ACROSS}/figures/critical_difference.svg",
+            caption="../report/critical_difference.rst",
+            category="0. Suite",
+            labels={"what": "Mean ranks and what they tell apart"},
+        ),
+        multiext(f"{ACROSS}/figures/critical_difference", ".png", ".csv"),
+    log:
+        f"{ACROSS}/logs/plot_critical_difference.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        studies=NAMES,
+        confidence=FIRST.score.confidence,
+    message:
+        "Drawing mean ranks"
+    script:
+        "../scripts/plot_critical_difference.py"
+
+
 rule suite:
     input:
         rules.compare_studies.output,
         rules.plot_suite.output,
+        rules.plot_critical_difference.output,
