@@ -54,14 +54,14 @@ def test_ranks_and_bars_of_four_arms_in_eight_studies(draw: Any) -> None:
     assert "critical difference 1.66, 8 studies" in picture
     assert "no difference" not in picture
     assert all(f"{arm} {place}.00" in picture for place, arm in enumerate(ARMS, 1))
-    # The axis, its ticks and marks aside: a bar for each set.
-    assert picture.count("stroke-width: 3;") == 3
+    # A bar for each set: nothing else is so thick.
+    assert picture.count("stroke-width: 3\"") == 3
 
 
 def test_without_a_test_it_says_so(draw: Any) -> None:
     table, picture = draw({"fft": 0.5, "lora": 0.6}, {"fft": 0.5, "lora": 0.4})
     assert table["mean_rank"].to_list() == [1.5, 1.5]
-    assert table["bars"].null_count() == 2
+    assert table["bars"].to_list() == ["", ""]
     assert "2 studies with all arms, 2 arms: not tested" in picture
     table, picture = draw({"fft": 0.5}, {"lora": 0.4})
     assert table.is_empty()
