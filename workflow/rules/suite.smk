@@ -23,6 +23,23 @@ FIRST = SUITE.studies[0].study
 RUN_LOCK = hold() if workflow.is_main_process else None
 
 
+# The report page begins with what the finished suite says of itself.
+FRONT = Path(str(workflow.modifier.modify_path(f"{ACROSS}/comparison/front.rst")))
+config = {
+    **config,
+    "conduct": {
+        "front": (
+            FRONT.read_text(encoding="utf-8")
+            if FRONT.is_file()
+            else f"Suite ``{SUITE.name}`` of {len(SUITE.studies)} studies, not yet compared."
+        )
+    },
+}
+
+
+report: "../report/suite_front.rst"
+
+
 # Files of every study's comparison, in the suite's order.
 TABLES, WORDS, ESTIMATES = (
     [f"{member.results}/comparison/{name}" for member in SUITE.studies]
@@ -68,6 +85,7 @@ rule compare_studies:
             category="0. Suite",
             labels={"what": "Tests of ranks, as a table"},
         ),
+        front=f"{ACROSS}/comparison/front.rst",
         markdown=f"{ACROSS}/comparison/suite.md",
         page=report(
             f"{ACROSS}/comparison/suite.html",

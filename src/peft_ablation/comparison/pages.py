@@ -66,6 +66,11 @@ def p_cell(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def said_p(value: float) -> str:
+    """Return a p value as a sentence says it."""
+    return p_cell(value) if value < 0.001 else f"= {p_cell(value)}"
+
+
 def markdown(blocks: Sequence[Block]) -> str:
     """Return the page as Markdown (tables as on GitHub)."""
     return "\n".join(_markdown(block) + "\n" for block in blocks)

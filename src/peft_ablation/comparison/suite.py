@@ -17,6 +17,7 @@ from peft_ablation.artifacts import read_json, write_table, write_text
 from peft_ablation.comparison.decision import BETTER, NOT_TOLD_APART, WORSE, of_interval
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.rank_tests import ranked
+from peft_ablation.comparison.suite_front import suite_front
 from peft_ablation.comparison.suite_page import suite_page
 from peft_ablation.comparison.suite_ranks import (
     published_ranks,
@@ -107,12 +108,14 @@ def compare_studies(
     published: Mapping[str, Sequence[Mapping[str, Any]]],
     table: str | Path,
     tests: str | Path,
+    front: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
 ) -> None:
     """Write the comparison across studies: CSV, Markdown and HTML, one row an arm.
 
     `tests` (CSV): one row a test of the arms' ranks, see `peft_ablation.comparison.suite_ranks`.
+    `front` (reStructuredText): the paragraph that the report page begins with.
 
     `tables`, `words` and `estimates` are what `compare_arms` wrote, in the order of `studies`;
     `published` the numbers of `peft_ablation.comparison.published` by study.
@@ -126,6 +129,8 @@ def compare_studies(
         rows, outcomes, suite=suite, title=title, confidence=confidence, published=published,
         of_ranks=rank_blocks(of_ranks, published_ranks(outcomes, published)),
     )  # fmt: skip
+    smoke = suite.endswith(".smoke")
+    write_text(front, suite_front(rows, outcomes, of_ranks, title=title, smoke=smoke))
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"{title}: comparison across studies"))
     log.info("compared %d arms over %d studies", len(rows), len(outcomes))

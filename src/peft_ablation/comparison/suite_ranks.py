@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peft_ablation.comparison.decision import holm
-from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table, p_cell
+from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table, p_cell, said_p
 from peft_ablation.comparison.rank_tests import (
     Friedman,
     SignedRanks,
@@ -224,9 +224,9 @@ def _overall(tests: RankTests, found: Friedman) -> list[Block]:
     return [
         Paragraph(
             f"Friedman's test of {found.arms} arms over {found.studies} studies: χ²({free}) = "
-            f"{found.chi_square:.2f}, p {_said(found.p_chi_square)}; Iman and Davenport's "
-            f"F({free}, {free * (found.studies - 1)}) = {found.f:.2f}, p {_said(found.p_f)}; by "
-            f"ranks shuffled within studies p {_said(found.p)}: {result}. Nemenyi's critical "
+            f"{found.chi_square:.2f}, p {said_p(found.p_chi_square)}; Iman and Davenport's "
+            f"F({free}, {free * (found.studies - 1)}) = {found.f:.2f}, p {said_p(found.p_f)}; by "
+            f"ranks shuffled within studies p {said_p(found.p)}: {result}. Nemenyi's critical "
             f"difference of mean ranks is {tests.critical_difference:.2f}."
         ),
         Table(
@@ -330,10 +330,6 @@ def _meanings(tests: RankTests, published: Sequence[PublishedRanks]) -> list[Blo
             "comparable in these scores stands below them."
         )
     return [Items(told)] if told else []
-
-
-def _said(p: float) -> str:
-    return p_cell(p) if p < 0.001 else f"= {p:.3f}"
 
 
 def _arms(number: int) -> str:

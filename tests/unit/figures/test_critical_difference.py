@@ -55,7 +55,7 @@ def test_ranks_and_bars_of_four_arms_in_eight_studies(draw: Any) -> None:
     assert "no difference" not in picture
     assert all(f"{arm} {place}.00" in picture for place, arm in enumerate(ARMS, 1))
     # A bar for each set: nothing else is so thick.
-    assert picture.count("stroke-width: 3\"") == 3
+    assert picture.count('stroke-width: 3"') == 3
 
 
 def test_without_a_test_it_says_so(draw: Any) -> None:
