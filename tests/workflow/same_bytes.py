@@ -81,7 +81,10 @@ def table(path: Path) -> tuple[bool, str]:
 
 
 def unmeasured(value: Any) -> Any:
-    """Return JSON without measured keys, and without hashes of files that hold such."""
+    """Return JSON without measured keys and hashes of files that hold such.
+
+    A manifest's state of the checkout is left out too: an edit beside the run would count.
+    """
     if isinstance(value, list):
         return [unmeasured(one) for one in value]
     if not isinstance(value, dict):
@@ -89,7 +92,9 @@ def unmeasured(value: Any) -> Any:
     return {
         key: unmeasured(one)
         for key, one in value.items()
-        if not MEASURED.search(key) and not key.endswith(("cost.json", "history.csv"))
+        if not MEASURED.search(key)
+        and not key.endswith(("cost.json", "history.csv"))
+        and key != "code"
     }
 
 
