@@ -66,6 +66,7 @@ ENGINE = [
     *(SOURCE / name for name in ("training", "scoring", "comparison", "figures", "data", "config")),
     SOURCE / "metrics" / "metric.py",
     SOURCE / "metrics" / "bootstrap.py",
+    SOURCE / "metrics" / "randomisation.py",
     SOURCE / "plugins.py",
     SOURCE / "tasks" / "__init__.py",
     SOURCE / "methods" / "__init__.py",

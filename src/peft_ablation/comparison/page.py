@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peft_ablation.comparison.decision import of_interval, of_runs
+from peft_ablation.comparison.decision import of_interval, of_runs, size_word
 from peft_ablation.comparison.pages import (
     NONE,
     Block,
@@ -11,6 +11,7 @@ from peft_ablation.comparison.pages import (
     Items,
     Paragraph,
     Table,
+    p_cell,
     plain,
     with_interval,
 )
@@ -136,10 +137,12 @@ def _decisions(
             row["arm"],
             words.title(metric),
             _with_interval(row, words, metric, "_difference"),
+            _effect(row[f"{metric}_effect_size"]),
             _rounded(row[f"{metric}_margin"], words, metric),
-            _p(row[f"{metric}_p"]),
-            _p(row[f"{metric}_p_holm"]),
-            _p(row[f"{metric}_p_not_worse"]),
+            p_cell(row[f"{metric}_p_randomised"]),
+            p_cell(row[f"{metric}_p"]),
+            p_cell(row[f"{metric}_p_holm"]),
+            p_cell(row[f"{metric}_p_not_worse"]),
             row[f"{metric}_verdict"],
             _to_decide(row, metric, words),
         ]
@@ -153,18 +156,17 @@ def _decisions(
         Heading("Is it good enough?"),
         Table(
             (
-                "arm", "metric", f"difference to {reference}", "margin", "p", "p, Holm",
-                "p of worse than the margin, Holm", "verdict", "would decide",
+                "arm", "metric", f"difference to {reference}", "effect size", "margin",
+                "p, these runs", "p", "p, Holm", "p of worse than the margin, Holm",
+                "verdict", "would decide",
             ),
             lines,
         ),
     ]  # fmt: skip
 
 
-def _p(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _effect(value: float | None) -> str:
+    return NONE if value is None else f"{value:+.2f}, {size_word(value)}"
 
 
 def _to_decide(row: Row, metric: str, words: Words) -> str:
@@ -333,6 +335,17 @@ def _meanings(words: Words, level: str) -> list[str]:
         f"seeds an arm, or test {words.group}s, with which it would be decided if the difference "
         "stays what it is, with Bonferroni's correction. Without a margin nothing can be "
         "equivalent: set score.margin before looking at the scores.",
+        f"Effect size: the difference over the standard deviation of what single {words.group}s "
+        "contribute to it (jackknife pseudo-values of the mean over seeds), Cohen's d_z. It tells "
+        f"how far the difference stands out among {words.group}s, does not shrink with their "
+        "number, and grows where more seeds even out the noise of runs; negligible below 0.2, "
+        "small below 0.5, medium below 0.8 (Cohen, 1988).",
+        "p, these runs: by paired approximate randomisation, two-sided: the outputs of the two "
+        f"arms, seed by seed, are swapped at random in each {words.group}, 10,000 times, and p is "
+        "the share of shuffles, the observed one counted in, whose difference is at least as far "
+        "from 0. It takes these runs as given: small where they differ on further "
+        f"{words.group}s too, whatever other seeds would do. The other p values heed the seeds, "
+        "and they alone decide.",
         "Verdict of a difference: better or worse where its interval leaves out 0, else not told "
         "apart; not corrected for the number of comparisons. Where an arm has one seed, any "
         "verdict is about these runs, not about the arms.",

@@ -25,6 +25,7 @@ from peft_ablation.comparison.words import Words, refuse_unknown
 from peft_ablation.errors import InputError
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
+from peft_ablation.metrics.randomisation import randomised_p
 from peft_ablation.provenance import manifest as describe
 from peft_ablation.tasks import Task, open_task
 
@@ -103,6 +104,7 @@ def compare_arms(
     said = Words.of(bound, group, config["score"]["metrics"])
     tested = _tested(said, config["score"])
     decisions = _decisions(found, reference, loaded, said, tested, config["score"], confidence)
+    of_runs = _randomised(reference, loaded, metrics, tested)
     rows = []
     for arm in arms:
         own = [run for run in loaded if run.arm == arm]
@@ -111,7 +113,7 @@ def compare_arms(
                 **_identity(arm, arms[arm], own),
                 **_quality(own, metrics, found[arm], confidence, said),
                 **_difference(reference, metrics, found[arm], confidence),
-                **_decided(arm, decisions, config["score"]),
+                **_decided(arm, decisions, of_runs, config["score"]),
                 **_honesty(own, bound, metrics, said),
                 **_cost(own),
             }
@@ -295,16 +297,49 @@ def _decisions(
     return decide(compared, confidence)
 
 
+def _randomised(
+    reference: str | None, runs: Sequence[Run], every: Sequence[Metric], names: Sequence[str]
+) -> dict[tuple[str, str], float | None]:
+    """Return the p of each arm's runs against the reference's by randomisation, by arm and metric.
+
+    Runs of one seed are a pair; an arm without the reference's seeds has none.
+    """
+    tested = [metric for metric in every if metric.name in names]
+    columns, needed = sum_columns(every), sum_columns(tested)
+    places = [columns.index(name) for name in needed]
+    values = [partial(value_of, metric, needed) for metric in tested]
+    by_seed: dict[str, dict[int, Array]] = {}
+    for run in runs:
+        by_seed.setdefault(run.arm, {})[run.seed] = run.sums["model"][:, places]
+    theirs = by_seed.get(str(reference), {})
+    found: dict[tuple[str, str], float | None] = {}
+    for arm, ours in by_seed.items():
+        if arm == reference or ours.keys() != theirs.keys():
+            continue
+        p = randomised_p(
+            values, np.stack(list(ours.values())), np.stack([theirs[seed] for seed in ours])
+        )
+        found |= {(arm, metric.name): one for metric, one in zip(tested, p, strict=True)}
+    return found
+
+
 def _decided(
-    arm: str, decisions: Mapping[tuple[str, str], Decision], score: Mapping[str, Any]
+    arm: str,
+    decisions: Mapping[tuple[str, str], Decision],
+    randomised: Mapping[tuple[str, str], float | None],
+    score: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the columns of an arm's tests, empty for the reference."""
-    names = ("p", "p_holm", "p_not_worse", "verdict", "seeds_to_decide", "groups_to_decide")
+    names = (
+        "effect_size", "p", "p_holm", "p_not_worse", "verdict", "seeds_to_decide",
+        "groups_to_decide",
+    )  # fmt: skip
     result: dict[str, Any] = {}
     for metric in dict.fromkeys(metric for _, metric in decisions):
         own = decisions.get((arm, metric))
         result[f"{metric}_margin"] = score["margin"].get(metric)
         result |= {f"{metric}_{name}": own and getattr(own, name) for name in names}
+        result[f"{metric}_p_randomised"] = randomised.get((arm, metric))
     return result
 
 
