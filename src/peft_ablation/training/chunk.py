@@ -20,6 +20,7 @@ from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.launch import on_devices
 from peft_ablation.training.lease import exclusive
 from peft_ablation.training.run import Run
+from peft_ablation.training.watch import DivergedError
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +36,18 @@ def train_chunk(
     checkpoints: str | Path,
     tensorboard: str | Path | None,
     output: str | Path,
+    trial: bool = False,
 ) -> None:
     """Train epochs `chunk * epochs_per_chunk` … of one run and write the chunk folder `output`.
 
     Continues from the newest whole checkpoint under `checkpoints`, else from the chunk folder
     `previous`, else from the base. `name` is what the terminal and the log call the run. Raises
-    `InputError` for anything a person must mend, `Stopped` on SIGTERM.
+    `InputError` for anything a person must mend, `Stopped` on SIGTERM. A `trial` may diverge: that
+    ends the run, and not the job.
     """
     on_devices(
         given.settings["num_processes"],
-        _train_chunk, given, name, chunk, previous, checkpoints, tensorboard, output,
+        _train_chunk, given, name, chunk, previous, checkpoints, tensorboard, output, trial,
     )  # fmt: skip
 
 
@@ -56,6 +59,7 @@ def _train_chunk(
     checkpoints: str | Path,
     tensorboard: str | Path | None,
     output: str | Path,
+    trial: bool,
 ) -> None:
     """Do what `train_chunk` says, in each of its processes."""
     settings = given.settings
@@ -77,7 +81,14 @@ def _train_chunk(
         for epoch in range(run.position.epoch, last):
             if run.position.stopped:
                 break
-            run.train_epoch(epoch, chunk, folder, asked, name)
+            try:
+                run.train_epoch(epoch, chunk, folder, asked, name)
+            except DivergedError as error:
+                if not trial:
+                    raise
+                log.warning("%s diverged, and loses: %s", name, error.what)
+                run.position.stopped = run.position.diverged = True
+                break
             _log_epoch(run, epoch, name, tensorboard, accelerator)
         if accelerator.is_main_process:
             run.save(Path(output), belongs)
