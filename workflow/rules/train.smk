@@ -112,7 +112,7 @@ if TRAINED:
             mem_mb=8000,
             runtime=30,
         params:
-            arm=lambda wildcards: trained_protocol(wildcards.arm),
+            arm=lambda wildcards: arm_protocol(wildcards.arm),
             study=CONFIG.name,
         message:
             "Keeping the best epoch of {wildcards.arm}, seed {wildcards.seed}"

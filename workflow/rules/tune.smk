@@ -4,17 +4,17 @@
 import re
 
 from peft_ablation.training.checkpoint import PROTOCOL_VERSION
+from peft_ablation.training.inputs import MAY_DIVERGE
+from peft_ablation.training.tuning import with_chosen_rate
 
 GRIDS = {arm: {repr(rate): rate for rate in rates} for arm, rates in CONFIG.grids.items()}
-TRIAL = f"{RESULTS}/tuning/{{arm}}/{{rate}}"
+TRIAL = f"{RESULTS}/tuning/{{arm}}/{{rate}}/seed-{{seed}}"
 CHOSEN = f"{RESULTS}/tuning/{{arm}}/chosen.json"
 TRIALS = f"{RESULTS}/tuning/{{arm}}/trials.csv"
 TUNING_FIGURES = []
 
 if GRIDS:
-    TRIAL_TRAIN = STUDY.train.model_copy(
-        update={"epochs": STUDY.tune.epochs or STUDY.train.epochs, "seeds": (STUDY.tune.seed,)}
-    )
+    TRIAL_TRAIN = STUDY.train.model_copy(update={"epochs": STUDY.tune.epochs or STUDY.train.epochs})
 
 
 def chosen_rate(arm):
@@ -23,9 +23,10 @@ def chosen_rate(arm):
 
 
 def trained_protocol(arm):
-    """Return the settings of an arm that its training reads; a rate that is chosen is an input."""
-    values = arm_protocol(arm)
-    return {**values, "learning_rate": None} if arm in GRIDS else values
+    """Return the settings of an arm that its training reads, with the chosen rate, if it is tuned."""
+    if arm not in GRIDS:
+        return arm_protocol(arm)
+    return lambda wildcards, input: with_chosen_rate(arm_protocol(arm), input.chosen)
 
 
 def trial_protocol(arm):
@@ -33,17 +34,13 @@ def trial_protocol(arm):
     return lambda wildcards: {**arm_protocol(arm), "learning_rate": GRIDS[arm][wildcards.rate]}
 
 
-def of_trial(path):
-    """Return a path with a seed, if there is one, as that of the trials."""
-    return path and path.replace("{seed}", str(STUDY.tune.seed))
-
-
 def previous_trial_chunk(arm):
     """Return the input function for the chunk of a trial before this one; none for the first."""
 
     def chunk_before(wildcards):
         chunk = int(wildcards.chunk)
-        return f"{TRIAL.format(arm=arm, rate=wildcards.rate)}/chunk-{chunk - 1}" if chunk else []
+        trial = TRIAL.format(arm=arm, rate=wildcards.rate, seed=wildcards.seed)
+        return f"{trial}/chunk-{chunk - 1}" if chunk else []
 
     return chunk_before
 
@@ -55,17 +52,19 @@ for arm_name, rates in GRIDS.items():
             f"tune_{arm_name}_chunk"
         input:
             unpack(assets(arm_name)),
-            base=of_trial(BASES[arm_name]),
+            base=BASES[arm_name],
             train=SPLITS["train"],
             val=SPLITS["val"],
-            init_from=of_trial(start_of(arm_name)),
+            init_from=start_of(arm_name),
             previous=previous_trial_chunk(arm_name),
         output:
-            chunk=temp(directory(f"{RESULTS}/tuning/{arm_name}/{{rate}}/chunk-{{chunk}}")),
+            chunk=temp(
+                directory(f"{RESULTS}/tuning/{arm_name}/{{rate}}/seed-{{seed}}/chunk-{{chunk}}")
+            ),
         log:
-            f"{RESULTS}/logs/tune/{arm_name}.rate-{{rate}}.chunk-{{chunk}}.log",
+            f"{RESULTS}/logs/tune/{arm_name}.rate-{{rate}}.seed-{{seed}}.chunk-{{chunk}}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/tune/{arm_name}.rate-{{rate}}.chunk-{{chunk}}.tsv"
+            f"{RESULTS}/benchmarks/tune/{arm_name}.rate-{{rate}}.seed-{{seed}}.chunk-{{chunk}}.tsv"
         wildcard_constraints:
             rate="|".join(map(re.escape, rates)),
         retries: 0 if workflow.remote_exec else 3
@@ -79,11 +78,12 @@ for arm_name, rates in GRIDS.items():
             task=task_protocol(),
             arm_name=lambda wildcards, arm=arm_name: f"{arm} at {wildcards.rate},",
             arm=trial_protocol(arm_name),
-            train=protocol(TRIAL_TRAIN),
-            trial_seed=STUDY.tune.seed,
+            train={**protocol(TRIAL_TRAIN), MAY_DIVERGE: True},
             protocol=PROTOCOL_VERSION,
-            checkpoints=placed(f"{RESULTS}/checkpoints/tuning/{arm_name}/{{rate}}/chunk-{{chunk}}"),
-            tensorboard=placed(f"{RESULTS}/tensorboard/tuning/{arm_name}/{{rate}}"),
+            checkpoints=placed(
+                f"{RESULTS}/checkpoints/tuning/{arm_name}/{{rate}}/seed-{{seed}}/chunk-{{chunk}}"
+            ),
+            tensorboard=placed(f"{RESULTS}/tensorboard/tuning/{arm_name}/{{rate}}/seed-{{seed}}"),
         message:
             f"Trying {arm_name} at learning rate {{wildcards.rate}}, chunk {{wildcards.chunk}} of "
             f"{TRIAL_TRAIN.chunks - 1}"
@@ -107,7 +107,7 @@ if GRIDS:
             history=f"{TRIAL}/history.csv",
             trial=f"{TRIAL}/trial.json",
         log:
-            f"{RESULTS}/logs/record_trial/{{arm}}.rate-{{rate}}.log",
+            f"{RESULTS}/logs/record_trial/{{arm}}.rate-{{rate}}.seed-{{seed}}.log",
         wildcard_constraints:
             rate=r"[^/]+",
         conda:
@@ -123,7 +123,7 @@ if GRIDS:
     rule choose_learning_rate:
         input:
             trials=lambda wildcards: [
-                f"{TRIAL.format(arm=wildcards.arm, rate=rate)}/trial.json"
+                f"{TRIAL.format(arm=wildcards.arm, rate=rate, seed=STUDY.tune.seed)}/trial.json"
                 for rate in GRIDS[wildcards.arm]
             ],
         output:

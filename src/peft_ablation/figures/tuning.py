@@ -6,12 +6,14 @@ from typing import Final
 
 import polars as pl
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from peft_ablation.figures.style import Look, house_style, legend_below, new_figure, write_figure
 
 LOGARITHMIC_FROM: Final = 10
 """Ratio of the largest loss to the smallest from which the axis is logarithmic."""
+PLAIN_BELOW: Final = 1000
+"""Ratio of the largest rate to the smallest below which 1, 2 and 5 of each decade are labelled."""
 COLUMNS: Final = ("arm", "learning_rate", "val_loss", "best_epoch", "epochs", "chosen")
 
 
@@ -47,19 +49,20 @@ def plot_tuning(
                 mew=1.5,
             )  # fmt: skip
             diverged = own.filter(pl.col("val_loss").is_null())["learning_rate"]
-            axis.plot(
-                diverged, [1.0] * len(diverged), "x", color=colour, ms=8, mew=2, clip_on=False,
-                transform=axis.get_xaxis_transform(),
-            )  # fmt: skip
+            if len(diverged):
+                axis.plot(
+                    diverged, [1.0] * len(diverged), "x", color=colour, ms=8, mew=2, clip_on=False,
+                    transform=axis.get_xaxis_transform(),
+                )  # fmt: skip
         losses = table["val_loss"].drop_nulls().to_list()
         if min(losses) > 0 and max(losses) / min(losses) > LOGARITHMIC_FROM:
             axis.set_yscale("log")
         axis.set_xscale("log")
-        # A grid of factors lies between the powers of ten, on an axis of less than two of them.
-        axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        rates = table["learning_rate"]
-        if max(rates) / min(rates) > 1000:  # type: ignore[type-var]
-            axis.xaxis.set_minor_formatter(NullFormatter())
+        rates = table["learning_rate"].to_list()
+        if max(rates) / min(rates) < PLAIN_BELOW:
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.minorticks_off()
         axis.set_xlabel("Learning rate (log scale)")
         axis.set_ylabel("Lowest validation loss")
         handles = [

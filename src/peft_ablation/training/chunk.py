@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from peft_ablation.training.checkpoint import CheckpointFolder, read_checkpoint, storage_failure
-from peft_ablation.training.inputs import RunInputs
+from peft_ablation.training.inputs import MAY_DIVERGE, RunInputs
 from peft_ablation.training.launch import on_devices
 from peft_ablation.training.lease import exclusive
 from peft_ablation.training.run import Run
@@ -36,18 +36,16 @@ def train_chunk(
     checkpoints: str | Path,
     tensorboard: str | Path | None,
     output: str | Path,
-    trial: bool = False,
 ) -> None:
     """Train epochs `chunk * epochs_per_chunk` … of one run and write the chunk folder `output`.
 
     Continues from the newest whole checkpoint under `checkpoints`, else from the chunk folder
     `previous`, else from the base. `name` is what the terminal and the log call the run. Raises
-    `InputError` for anything a person must mend, `Stopped` on SIGTERM. A `trial` may diverge: that
-    ends the run, and not the job.
+    `InputError` for anything a person must mend, `Stopped` on SIGTERM.
     """
     on_devices(
         given.settings["num_processes"],
-        _train_chunk, given, name, chunk, previous, checkpoints, tensorboard, output, trial,
+        _train_chunk, given, name, chunk, previous, checkpoints, tensorboard, output,
     )  # fmt: skip
 
 
@@ -59,7 +57,6 @@ def _train_chunk(
     checkpoints: str | Path,
     tensorboard: str | Path | None,
     output: str | Path,
-    trial: bool,
 ) -> None:
     """Do what `train_chunk` says, in each of its processes."""
     settings = given.settings
@@ -84,7 +81,7 @@ def _train_chunk(
             try:
                 run.train_epoch(epoch, chunk, folder, asked, name)
             except DivergedError as error:
-                if not trial:
+                if not settings.get(MAY_DIVERGE):
                     raise
                 log.warning("%s diverged, and loses: %s", name, error.what)
                 run.position.stopped = run.position.diverged = True

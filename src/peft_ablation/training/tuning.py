@@ -117,8 +117,6 @@ def choose_learning_rate(
     )
 
 
-def with_chosen_rate(arm: Mapping[str, Any], chosen: str | Path | None) -> dict[str, Any]:
-    """Return the arm's settings with the rate of the file `chosen`, if there is one."""
-    if chosen is None:
-        return dict(arm)
+def with_chosen_rate(arm: Mapping[str, Any], chosen: str | Path) -> dict[str, Any]:
+    """Return the arm's settings with the rate of the file `chosen`."""
     return {**arm, "learning_rate": float(read_json(chosen)["learning_rate"])}

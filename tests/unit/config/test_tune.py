@@ -54,8 +54,8 @@ SWEPT = {"s": {"method": "full", "sweep": {"learning_rate": [1, 2]}}}
             "tune.learning_rate: found 0.001 more than once; a trial is made once",
         ),
         ({"tune": {"factors": [2, 2.0]}}, "tune.factors: found 2 more than once; .*"),
-        ({"tune": {"learning_rate": [0]}}, "tune.learning_rate.0: found 0, .* greater than 0"),
-        ({"tune": {"factors": [-1]}}, "tune.factors.0: found -1, .* greater than 0"),
+        ({"tune": {"learning_rate": [1, 0]}}, "tune.learning_rate.1: found 0, .* greater than 0"),
+        ({"tune": {"factors": [1, -1]}}, "tune.factors.1: found -1, .* greater than 0"),
         ({"tune": {"factors": [float("inf")]}}, "tune.factors.0: found inf, .* finite number.*"),
         (
             {"tune": {"learning_rate": [1, 2], "arms": {"fft": [1]}}},
