@@ -56,6 +56,7 @@ else:
     include: "workflow/rules/splits.smk"
     include: "workflow/rules/images.smk"
     include: "workflow/rules/base.smk"
+    include: "workflow/rules/tune.smk"
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
     include: "workflow/rules/compare.smk"

@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"provenance"},
     # How a section is written, and what needs no more.
     {"config.section"},
-    {"config.site", "config.arms", "config.swept"},
+    {"config.site", "config.arms", "config.swept", "config.tune"},
     {"data"},
     {"sources"},
     {"metrics"},

@@ -24,6 +24,11 @@ THREE = {"train_fft_chunk", "train_lora_vision_chunk", "train_lora_text_chunk"}
 STUDIES = {
     "phantom_cxr": {*RADIOGRAPHS, *THREE, "render_phantom", "pretrain_phantom_base",
                     "plot_examples"},
+    "phantom_cxr_tuned": {
+        *RADIOGRAPHS, *THREE, "render_phantom", "pretrain_phantom_base", "plot_examples",
+        *(rule.replace("train_", "tune_") for rule in THREE), "record_trial",
+        "choose_learning_rate", "plot_tuning",
+    },
     "phantom_cxr_methods": {
         *RADIOGRAPHS, "render_phantom", "pretrain_phantom_base", "plot_examples", "keep_base",
         *(f"train_{arm}_chunk" for arm in (

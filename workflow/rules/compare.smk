@@ -11,6 +11,7 @@ rule compare_arms:
             rules.stratify_splits.output.account,
             *([rules.count_equal_images.output.account] if TASK.images else []),
         ],
+        trials=expand(TRIALS, arm=GRIDS),
     output:
         words=f"{RESULTS}/comparison/words.json",
         estimates=f"{RESULTS}/comparison/estimates.json",
@@ -38,6 +39,7 @@ rule compare_arms:
     params:
         runs=[(arm, seed) for arm in STUDY.arms for seed in STUDY.train.seeds],
         arms={name: settings(arm) for name, arm in STUDY.arms.items()},
+        tuned=list(GRIDS),
         task=settings(STUDY.task),
         reference=CONFIG.reference,
         group=SOURCE.group,
@@ -64,6 +66,7 @@ if ELSEWHERE:
             costs=expand(OTHER_RUNS, arm=ELSEWHERE, name="cost.json"),
             train=SPLITS["train"],
             accounts=rules.compare_arms.input.accounts,
+            trials=[],
         output:
             words=f"{RESULTS}/others/words.json",
             estimates=f"{RESULTS}/others/estimates.json",
@@ -76,6 +79,7 @@ if ELSEWHERE:
         params:
             runs=[(arm, STUDY.train.seeds[0]) for arm in ELSEWHERE],
             arms={name: settings(STUDY.arms[name]) for name in ELSEWHERE},
+            tuned=[],
             task=settings(STUDY.task),
             reference=CONFIG.reference if CONFIG.reference in ELSEWHERE else None,
             group=SOURCE.group,
@@ -256,6 +260,7 @@ for figure_name, task_figure in TASK.figures.items():
 rule plot_comparison:
     input:
         rules.plot_loss_curves.output,
+        TUNING_FIGURES,
         rules.plot_quality.output,
         rules.plot_cost.output,
         rules.plot_quality_cost.output,

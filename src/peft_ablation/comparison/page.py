@@ -16,6 +16,7 @@ from peft_ablation.comparison.pages import (
     with_interval,
 )
 from peft_ablation.comparison.published import Ours, published_blocks
+from peft_ablation.comparison.tuning import rate_and_edge, tuning_caveats, tuning_cost
 from peft_ablation.comparison.words import Words
 from peft_ablation.tasks import Claim
 
@@ -290,6 +291,7 @@ def _costs(rows: Sequence[Row]) -> Table:
             "trainable parameters",
             "of all",
             "training, s",
+            "tuning, s",
             "examples/s",
             "peak memory, MB",
             "stored, MB",
@@ -303,10 +305,11 @@ def _costs(rows: Sequence[Row]) -> Table:
                 f"{row['trainable_parameters']:,}",
                 f"{row['trainable_percent']:.4g} %",
                 plain(row["train_seconds"], 1),
+                tuning_cost(row),
                 plain(row["examples_per_second"], 1),
                 plain(row["peak_memory_mb"], 0),
                 plain(row["adapter_mb"], 2),
-                f"{row['learning_rate']:g}" if row["learning_rate"] else NONE,
+                rate_and_edge(row),
                 f"{row['best_epoch']} of {row['epochs']}",
             ]
             for row in rows
@@ -358,20 +361,16 @@ def _meanings(words: Words, level: str) -> list[str]:
             f"{control['title'][:1].upper()}{control['title'][1:]}: {control['meaning']}."
             for control in words.controls.values()
         ),
-        "Training time is that of optimizer steps, without evaluation, saving and waiting; peak "
+        "Training time is that of optimizer steps, without evaluation, saving and waiting, of one "
+        "run; tuning is the same time of all trials that chose the arm's learning rate; peak "
         "memory is the largest of all seeds; stored is what this arm needs on disk besides the "
         "base: the adapter, or the whole model.",
     ]
 
 
 def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
-    rates = ", ".join(
-        f"{row['arm']} {row['learning_rate']:g}" for row in rows if row["learning_rate"]
-    )
     caveats = [
-        f"Learning rates are set in the study ({rates}). Nothing here tunes them: unless the study "
-        "file says how they were chosen, the arms had no equal budget of tuning, and part of a "
-        "difference may be one of learning rates.",
+        *tuning_caveats(rows),
         "All arms share epochs, batches, schedule and checkpoint selection; an arm that needs more "
         "or fewer epochs to its best is not given them.",
         "Published scores come from other data, bases and protocols, as is said above; those of "

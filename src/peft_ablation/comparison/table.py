@@ -21,6 +21,7 @@ from peft_ablation.artifacts import read_json, write_json, write_table, write_te
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
+from peft_ablation.comparison.tuning import tuning_columns
 from peft_ablation.comparison.words import Words, refuse_unknown
 from peft_ablation.errors import InputError
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
@@ -84,12 +85,14 @@ def compare_arms(
     html_page: str | Path,
     manifest: str | Path,
     accounts: Sequence[str | Path] = (),
+    trials: Mapping[str, str | Path] | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
     `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
+    `trials` are the tables of the trials that chose learning rates, by arm.
     `accounts` are those of the splits and of equal images, which the page quotes.
     Raises `InputError` where runs were tested on different groups.
     """
@@ -110,7 +113,7 @@ def compare_arms(
         own = [run for run in loaded if run.arm == arm]
         rows.append(
             {
-                **_identity(arm, arms[arm], own),
+                **_identity(arm, arms[arm], own, (trials or {}).get(arm)),
                 **_quality(own, metrics, found[arm], confidence, said),
                 **_difference(reference, metrics, found[arm], confidence),
                 **_decided(arm, decisions, of_runs, config["score"]),
@@ -136,7 +139,8 @@ def compare_arms(
     )
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"Comparison of arms, study {study}"))
-    inputs = {str(path): Path(path) for path in (*scores, *sums, *costs)}
+    made_from = (*scores, *sums, *costs, *(trials or {}).values())
+    inputs = {str(path): Path(path) for path in made_from}
     write_json(manifest, {"study": study, **describe(config, inputs)})
     log.info("compared %d arms over %d runs", len(arms), len(loaded))
 
@@ -198,7 +202,9 @@ def _estimates(
     return {arm: {metric: estimated(arm, metric) for metric in names} for arm in scores}
 
 
-def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+def _identity(
+    arm: str, setting: Mapping[str, Any], runs: Sequence[Run], trials: str | Path | None
+) -> dict[str, Any]:
     cost = runs[0].cost
     trainable, total = cost["trainable_parameters"], cost["total_parameters"]
     return {
@@ -211,7 +217,9 @@ def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict
         "trainable_parameters": trainable,
         "total_parameters": total,
         "trainable_percent": 100 * trainable / total,
-        "learning_rate": setting["learning_rate"],
+        # What the run was made with, which is not the setting's where the arm is tuned.
+        "learning_rate": cost.get("learning_rate") or setting["learning_rate"],
+        **tuning_columns(trials),
     }
 
 

@@ -24,6 +24,7 @@ from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.config.tune import Grids, grids, refuse_swept_rates
 from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
@@ -143,6 +144,13 @@ class Config(Section):
         return _load_other(site.model_dump_json(), chain)
 
     @property
+    def grids(self) -> Grids:
+        """Learning rates that each arm tries, ascending; none of a study without `tune`."""
+        arms = self.study.arms
+        trained = {name: arms[name].learning_rate for name in arms if self.method(name).trains}
+        return grids(self.study.tune, trained, arms)
+
+    @property
     def reference(self) -> str | None:
         """The arm that others are compared with: named, or the first that trains every weight."""
         if self.study.reference is not None:
@@ -176,6 +184,7 @@ def load_config(
     raw = _filled(raw)
     if isinstance(raw.get("arms"), Mapping):
         try:
+            refuse_swept_rates(raw)
             raw["arms"] = expanded_sweeps(raw["arms"], most=_most_arms(raw.get("max_arms")))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -290,6 +299,10 @@ def _check(config: Config, where: str) -> None:
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
     _check_columns(config, where)
+    try:
+        _ = config.grids
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     for name in study.arms:
         _check_circle(config, (name,), where)
     bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}

@@ -8,6 +8,7 @@ from peft_ablation.figures.quality_cost import plot_quality_cost
 from peft_ablation.figures.split_balance import plot_split_balance
 from peft_ablation.figures.suite import plot_suite
 from peft_ablation.figures.sweep import plot_sweep
+from peft_ablation.figures.tuning import plot_tuning
 
 __all__ = [
     "plot_cost",
@@ -18,4 +19,5 @@ __all__ = [
     "plot_split_balance",
     "plot_suite",
     "plot_sweep",
+    "plot_tuning",
 ]
