@@ -8,6 +8,8 @@ with job(snakemake.log[0]):
         sums=snakemake.input.sums,
         costs=snakemake.input.costs,
         accounts=snakemake.input.accounts,
+        views=snakemake.input.get("views"),
+        pareto=snakemake.input.get("pareto"),
         arms=snakemake.params.arms,
         task=snakemake.params.task,
         train=snakemake.input.train,
