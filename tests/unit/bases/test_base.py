@@ -3,10 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import huggingface_hub.constants
 import numpy as np
 import pytest
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
+from huggingface_hub.errors import OfflineModeIsEnabled
+from loopback_hub import GATED, loopback_hub
 from safetensors.numpy import save_file
 
 from peft_ablation.artifacts import read_json, sha256_file
@@ -184,13 +185,11 @@ def test_unreachable_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_gated_base_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gated(*_: object, **__: object) -> None:
-        answer = httpx.Response(403, request=httpx.Request("GET", "http://hub"))
-        raise GatedRepoError("no access\nmore", response=answer)
-
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", gated)
-    with pytest.raises(InputError, match="owner/llama is gated: ask for access") as refusal:
-        fetch("owner/llama", "abc", tmp_path / "b")
+    with loopback_hub({}) as (address, _):
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        with pytest.raises(InputError, match="is gated: ask for access") as refusal:
+            fetch(GATED, "abc", tmp_path / "b")
     assert "\n" not in str(refusal.value)
     assert not list(tmp_path.iterdir())
 
