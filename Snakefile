@@ -59,6 +59,7 @@ else:
     include: "workflow/rules/tune.smk"
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
+    include: "workflow/rules/budget.smk"
     include: "workflow/rules/compare.smk"
 
 

@@ -12,6 +12,8 @@ rule compare_arms:
             *([rules.count_equal_images.output.account] if TASK.images else []),
         ],
         trials=expand(TRIALS, arm=GRIDS),
+        views=rules.compare_views.output.table if TRAINED else [],
+        pareto=rules.find_pareto_fronts.output.table,
     output:
         words=f"{RESULTS}/comparison/words.json",
         estimates=f"{RESULTS}/comparison/estimates.json",
@@ -264,6 +266,8 @@ rule plot_comparison:
         rules.plot_quality.output,
         rules.plot_cost.output,
         rules.plot_quality_cost.output,
+        rules.plot_views.output,
+        rules.plot_pareto_fronts.output,
         SOURCE_FIGURES,
         rules.plot_split_balance.output,
         SWEEP_FIGURES,

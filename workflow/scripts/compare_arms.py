@@ -9,6 +9,8 @@ with job(snakemake.log[0]):
         costs=snakemake.input.costs,
         accounts=snakemake.input.accounts,
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),
+        views=snakemake.input.get("views"),
+        pareto=snakemake.input.get("pareto"),
         arms=snakemake.params.arms,
         task=snakemake.params.task,
         train=snakemake.input.train,

@@ -15,8 +15,10 @@ from peft_ablation.comparison.pages import (
     plain,
     with_interval,
 )
+from peft_ablation.comparison.pareto import pareto_blocks
 from peft_ablation.comparison.published import Ours, published_blocks
 from peft_ablation.comparison.tuning import rate_and_edge, tuning_caveats, tuning_cost
+from peft_ablation.comparison.views import views_blocks
 from peft_ablation.comparison.words import Words
 from peft_ablation.tasks import Claim
 
@@ -33,11 +35,14 @@ def comparison_page(
     tested: Sequence[str],
     published: Sequence[Mapping[str, Any]] = (),
     shared: Sequence[str] = (),
+    views: Sequence[Row] = (),
+    pareto: Sequence[Row] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
-    and test have in common, see `shared_by_splits`.
+    and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
+    of those modules.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -64,6 +69,8 @@ def comparison_page(
         *_at_chance(rows, words),
         Heading("What it costs"),
         _costs(rows),
+        *pareto_blocks(pareto, words, confidence),
+        *views_blocks(views, ", ".join(sorted({row["device"] for row in _trained(rows)}))),
         *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),
         Heading("What the columns mean"),
         Items(_meanings(words, level)),
@@ -368,6 +375,11 @@ def _meanings(words: Words, level: str) -> list[str]:
     ]
 
 
+def _trained(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows of arms that were trained; all where none was."""
+    return [row for row in rows if row["trainable_parameters"]] or rows
+
+
 def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
     caveats = [
         *tuning_caveats(rows),
@@ -393,7 +405,7 @@ def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
             "is not known here. If its training data hold rows of this test split (as where "
             "labelled rows of a public set were divided anew), its scores are too good."
         )
-    trained = [row for row in rows if row["trainable_parameters"]] or rows
+    trained = _trained(rows)
     kinds = sorted({str(row["memory_kind"]) for row in trained})
     if len(kinds) > 1:
         caveats.append(f"Peak memory was measured in different ways: {', '.join(kinds)}.")

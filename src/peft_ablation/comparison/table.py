@@ -86,6 +86,8 @@ def compare_arms(
     manifest: str | Path,
     accounts: Sequence[str | Path] = (),
     trials: Mapping[str, str | Path] | None = None,
+    views: str | Path | None = None,
+    pareto: str | Path | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
@@ -93,7 +95,8 @@ def compare_arms(
     `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     `trials` are the tables of the trials that chose learning rates, by arm.
-    `accounts` are those of the splits and of equal images, which the page quotes.
+    `accounts` are those of the splits and of equal images, which the page quotes; `views` and
+    `pareto` are the tables of those modules, and have sections of their own on it.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -127,6 +130,8 @@ def compare_arms(
         tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
+        views=_rows(views),
+        pareto=_rows(pareto),
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
@@ -143,6 +148,11 @@ def compare_arms(
     inputs = {str(path): Path(path) for path in made_from}
     write_json(manifest, {"study": study, **describe(config, inputs)})
     log.info("compared %d arms over %d runs", len(arms), len(loaded))
+
+
+def _rows(table: str | Path | None) -> list[dict[str, Any]]:
+    """Return the rows of a CSV that the page quotes, none where it is not made."""
+    return [] if not table else pl.read_csv(table, infer_schema_length=None).to_dicts()
 
 
 def _load(

@@ -3,21 +3,25 @@
 from peft_ablation.figures.cost import plot_cost
 from peft_ablation.figures.critical_difference import plot_critical_difference
 from peft_ablation.figures.loss_curves import plot_loss_curves
+from peft_ablation.figures.pareto import plot_pareto_fronts
 from peft_ablation.figures.quality import plot_quality
 from peft_ablation.figures.quality_cost import plot_quality_cost
 from peft_ablation.figures.split_balance import plot_split_balance
 from peft_ablation.figures.suite import plot_suite
 from peft_ablation.figures.sweep import plot_sweep
 from peft_ablation.figures.tuning import plot_tuning
+from peft_ablation.figures.views import plot_views
 
 __all__ = [
     "plot_cost",
     "plot_critical_difference",
     "plot_loss_curves",
+    "plot_pareto_fronts",
     "plot_quality",
     "plot_quality_cost",
     "plot_split_balance",
     "plot_suite",
     "plot_sweep",
     "plot_tuning",
+    "plot_views",
 ]
