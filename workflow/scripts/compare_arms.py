@@ -8,6 +8,7 @@ with job(snakemake.log[0]):
         sums=snakemake.input.sums,
         costs=snakemake.input.costs,
         accounts=snakemake.input.accounts,
+        forgetting=snakemake.input.get("forgetting"),
         arms=snakemake.params.arms,
         task=snakemake.params.task,
         train=snakemake.input.train,

@@ -1,9 +1,11 @@
 """The comparison of arms for a reader: rounded tables, what they mean, what they do not allow."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from peft_ablation.comparison.decision import of_interval, of_runs
+from peft_ablation.comparison.forgetting import forgetting_blocks
 from peft_ablation.comparison.pages import (
     NONE,
     Block,
@@ -31,11 +33,13 @@ def comparison_page(
     tested: Sequence[str],
     published: Sequence[Mapping[str, Any]] = (),
     shared: Sequence[str] = (),
+    forgetting: str | Path | None = None,
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
-    and test have in common, see `shared_by_splits`.
+    and test have in common, see `shared_by_splits`; `forgetting` is the table of
+    `peft_ablation.comparison.forgetting`, if it was made.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -60,6 +64,7 @@ def comparison_page(
         Heading("Does the model look at its input?"),
         _honesty(rows, words),
         *_at_chance(rows, words),
+        *forgetting_blocks(forgetting, words),
         Heading("What it costs"),
         _costs(rows),
         *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),

@@ -83,13 +83,15 @@ def compare_arms(
     html_page: str | Path,
     manifest: str | Path,
     accounts: Sequence[str | Path] = (),
+    forgetting: str | Path | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
     `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
-    `accounts` are those of the splits and of equal images, which the page quotes.
+    `accounts` are those of the splits and of equal images, which the page quotes; `forgetting` is
+    the table of `peft_ablation.comparison.forgetting`, if it was made.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -122,6 +124,7 @@ def compare_arms(
         tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
+        forgetting=forgetting,
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())

@@ -1,6 +1,7 @@
 """Figures of a study, one module a figure; each is written as SVG, PNG and the CSV behind it."""
 
 from peft_ablation.figures.cost import plot_cost
+from peft_ablation.figures.forgetting import plot_forgetting
 from peft_ablation.figures.loss_curves import plot_loss_curves
 from peft_ablation.figures.quality import plot_quality
 from peft_ablation.figures.quality_cost import plot_quality_cost
@@ -10,6 +11,7 @@ from peft_ablation.figures.sweep import plot_sweep
 
 __all__ = [
     "plot_cost",
+    "plot_forgetting",
     "plot_loss_curves",
     "plot_quality",
     "plot_quality_cost",

@@ -123,6 +123,14 @@ class Method(ABC):
         return ()
 
     @property
+    def merges(self) -> bool:
+        """Whether `load` gives the base's own modules, with all that was trained in their weights.
+
+        Else something is kept beside them.
+        """
+        return True
+
+    @property
     def rank(self) -> int | None:
         """Rank of the adapters, where the method has one."""
         return None
