@@ -27,9 +27,9 @@ STUDIES = {
                     "plot_examples"},
     "phantom_cxr_methods": {
         *RADIOGRAPHS, *FORGETTING, "render_phantom", "pretrain_phantom_base", "plot_examples",
-        "keep_base",
+        "keep_base", "compose",
         *(f"train_{arm}_chunk" for arm in (
-            "fft", "lora_text", "rslora", "dora", "loraplus", "pissa", "adalora", "ia3", "bitfit",
+            "fft", "lora_vision", "lora_text", "rslora", "dora", "loraplus", "pissa", "adalora", "ia3", "bitfit",
             "last_layer",
         )),
     },

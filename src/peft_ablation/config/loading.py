@@ -301,6 +301,7 @@ def _check(config: Config, where: str) -> None:
     _check_forgetting(config, where)
     for name in study.arms:
         _check_circle(config, (name,), where)
+        _check_parts(config, (name,), where)
     bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
     for key, base in bases.items():
         try:
@@ -392,6 +393,39 @@ def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:
                 "start from its own result"
             )
         _check_circle(config, onward, where)
+
+
+def _check_parts(config: Config, path: tuple[str, ...], where: str) -> None:
+    """Refuse an arm made of others that cannot be added up; `path` are arms, each of the next."""
+    arms = list(config.study.arms)
+    for part in config.method(path[-1]).parts:
+        onward = (*path, part)
+        told = f"{where}: arms.{path[-1]}.of"
+        if part not in arms:
+            raise InputError(
+                f"{told}: found {part!r}, expected an arm: {', '.join(arms)}{near_miss(part, arms)}"
+            )
+        if part in path:
+            raise InputError(
+                f"{told}: found a circle: {' → '.join(onward)}; an arm cannot be made of itself"
+            )
+        if not config.method(part).merges:
+            raise InputError(
+                f"{told}: {part} does not merge into its base (method "
+                f"{config.study.arms[part].method}), so nothing of it can be added; take one "
+                "that does"
+            )
+        if config.start(part) != config.start(path[-1]):
+            raise InputError(
+                f"{told}: {part} is of base {config.start(part)}, expected this arm's, "
+                f"{config.start(path[-1])}; changes of another base do not fit"
+            )
+        if config.task.heads:
+            raise InputError(
+                f"{told}: task {config.study.task.name} gives each arm a head of its own "
+                f"({config.task.heads[0]}), and heads do not add up"
+            )
+        _check_parts(config, onward, where)
 
 
 def found_file(kind: str, name: str, folders: Sequence[Path]) -> tuple[Path, str]:
