@@ -29,7 +29,8 @@ STUDIES = {
         *RADIOGRAPHS, *FORGETTING, "render_phantom", "pretrain_phantom_base", "plot_examples",
         "keep_base", "compose",
         *(f"train_{arm}_chunk" for arm in (
-            "fft", "lora_vision", "lora_text", "rslora", "dora", "loraplus", "pissa", "adalora", "ia3", "bitfit",
+            "fft", "lora_vision", "lora_text", "rslora", "dora", "loraplus", "pissa", "adalora",
+            "ia3", "bitfit",
             "last_layer",
         )),
     },
