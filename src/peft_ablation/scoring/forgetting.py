@@ -49,11 +49,11 @@ def write_forgetting(
     lacks a head that the task has given the arms.
     """
     bound = open_task(task, train)
-    for base in before:
-        heads = bound.heads_of(bound.load_model(base))
+    for untouched in before:
+        heads = bound.heads_of(bound.load_model(untouched))
         if heads:
             raise InputError(
-                f"forgetting: task {task['name']} gives base {base} a new head ({heads[0]}), "
+                f"forgetting: task {task['name']} gives base {untouched} a new head ({heads[0]}), "
                 "without which it cannot be scored; leave forgetting out"
             )
 
@@ -66,8 +66,8 @@ def write_forgetting(
             seed=0, output=to,
         )  # fmt: skip
 
-    for base, output in before.items():
-        predict(None, None, base, output)
+    for untouched, to in before.items():
+        predict(None, None, untouched, to)
     rows: list[tuple[str, int, str, float]] = []
     for (arm, seed), model, base, output in zip(runs, models, bases, after, strict=True):
         predict(arms[arm], model, base, output)
