@@ -60,6 +60,7 @@ else:
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
     include: "workflow/rules/budget.smk"
+    include: "workflow/rules/forgetting.smk"
     include: "workflow/rules/compare.smk"
 
 

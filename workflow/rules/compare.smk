@@ -3,6 +3,7 @@
 
 rule compare_arms:
     input:
+        **({"forgetting": FORGOTTEN} if STUDY.forgetting else {}),
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
@@ -165,6 +166,25 @@ rule plot_quality_cost:
         "../scripts/plot_quality_cost.py"
 
 
+if STUDY.forgetting:
+
+    rule plot_forgetting:
+        input:
+            table=FORGOTTEN,
+            comparison=rules.compare_arms.output.table,
+            words=rules.compare_arms.output.words,
+        output:
+            figure("forgetting", "1. Comparison", "Forgetting against quality"),
+        log:
+            f"{RESULTS}/logs/plot_forgetting.log",
+        conda:
+            "../../envs/tables.yaml"
+        message:
+            "Drawing what is forgotten against quality"
+        script:
+            "../scripts/plot_forgetting.py"
+
+
 rule plot_split_balance:
     input:
         balance=rules.stratify_splits.output.balance,
@@ -269,6 +289,7 @@ rule plot_comparison:
         rules.plot_views.output,
         rules.plot_pareto_fronts.output,
         SOURCE_FIGURES,
+        rules.plot_forgetting.output if STUDY.forgetting else [],
         rules.plot_split_balance.output,
         SWEEP_FIGURES,
         TASK_FIGURES,

@@ -11,6 +11,7 @@ with job(snakemake.log[0]):
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),
         views=snakemake.input.get("views"),
         pareto=snakemake.input.get("pareto"),
+        forgetting=snakemake.input.get("forgetting"),
         arms=snakemake.params.arms,
         task=snakemake.params.task,
         train=snakemake.input.train,

@@ -1,9 +1,11 @@
 """The comparison of arms for a reader: rounded tables, what they mean, what they do not allow."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from peft_ablation.comparison.decision import of_interval, of_runs, size_word
+from peft_ablation.comparison.forgetting import forgetting_blocks
 from peft_ablation.comparison.pages import (
     NONE,
     Block,
@@ -37,12 +39,14 @@ def comparison_page(
     shared: Sequence[str] = (),
     views: Sequence[Row] = (),
     pareto: Sequence[Row] = (),
+    forgetting: str | Path | None = None,
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
     and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
-    of those modules.
+    of those modules; `forgetting` is the table of `peft_ablation.comparison.forgetting`, if it
+    was made.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -67,6 +71,7 @@ def comparison_page(
         Heading("Does the model look at its input?"),
         _honesty(rows, words),
         *_at_chance(rows, words),
+        *forgetting_blocks(forgetting, words),
         Heading("What it costs"),
         _costs(rows),
         *pareto_blocks(pareto, words, confidence),

@@ -88,6 +88,7 @@ def compare_arms(
     trials: Mapping[str, str | Path] | None = None,
     views: str | Path | None = None,
     pareto: str | Path | None = None,
+    forgetting: str | Path | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
@@ -96,7 +97,8 @@ def compare_arms(
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     `trials` are the tables of the trials that chose learning rates, by arm.
     `accounts` are those of the splits and of equal images, which the page quotes; `views` and
-    `pareto` are the tables of those modules, and have sections of their own on it.
+    `pareto` are the tables of those modules, and `forgetting` is that of
+    `peft_ablation.comparison.forgetting`, if it was made; they have sections of their own on it.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -132,6 +134,7 @@ def compare_arms(
         shared=shared_by_splits([read_json(account) for account in accounts]),
         views=_rows(views),
         pareto=_rows(pareto),
+        forgetting=forgetting,
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
