@@ -58,6 +58,7 @@ else:
     include: "workflow/rules/base.smk"
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
+    include: "workflow/rules/by_group.smk"
     include: "workflow/rules/compare.smk"
 
 

@@ -6,6 +6,7 @@ rule compare_arms:
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
+        by_group=rules.compare_by_group.output,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
@@ -261,5 +262,6 @@ rule plot_comparison:
         rules.plot_quality_cost.output,
         SOURCE_FIGURES,
         rules.plot_split_balance.output,
+        GROUP_FIGURES,
         SWEEP_FIGURES,
         TASK_FIGURES,

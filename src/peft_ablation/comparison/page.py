@@ -31,11 +31,12 @@ def comparison_page(
     tested: Sequence[str],
     published: Sequence[Mapping[str, Any]] = (),
     shared: Sequence[str] = (),
+    by_group: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
-    and test have in common, see `shared_by_splits`.
+    and test have in common, see `shared_by_splits`; `by_group` are the scores by subgroup.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -60,6 +61,7 @@ def comparison_page(
         Heading("Does the model look at its input?"),
         _honesty(rows, words),
         *_at_chance(rows, words),
+        *by_group,
         Heading("What it costs"),
         _costs(rows),
         *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),

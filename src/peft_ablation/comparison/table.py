@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
+from peft_ablation.comparison.by_group import by_group_blocks
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
@@ -83,13 +84,15 @@ def compare_arms(
     html_page: str | Path,
     manifest: str | Path,
     accounts: Sequence[str | Path] = (),
+    by_group: Sequence[str | Path] = (),
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
     `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
-    `accounts` are those of the splits and of equal images, which the page quotes.
+    `accounts` are those of the splits and of equal images, which the page quotes; `by_group` are
+    table and account of `peft_ablation.comparison.by_group`, a section of the page.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -122,6 +125,7 @@ def compare_arms(
         tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
+        by_group=by_group_blocks(*by_group, said, confidence) if by_group else (),
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
