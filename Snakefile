@@ -61,6 +61,7 @@ else:
     include: "workflow/rules/score.smk"
     include: "workflow/rules/budget.smk"
     include: "workflow/rules/forgetting.smk"
+    include: "workflow/rules/by_group.smk"
     include: "workflow/rules/compare.smk"
 
 

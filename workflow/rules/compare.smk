@@ -7,6 +7,7 @@ rule compare_arms:
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
+        by_group=rules.compare_by_group.output,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
@@ -291,5 +292,6 @@ rule plot_comparison:
         SOURCE_FIGURES,
         rules.plot_forgetting.output if STUDY.forgetting else [],
         rules.plot_split_balance.output,
+        GROUP_FIGURES,
         SWEEP_FIGURES,
         TASK_FIGURES,

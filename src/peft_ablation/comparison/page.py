@@ -40,13 +40,14 @@ def comparison_page(
     views: Sequence[Row] = (),
     pareto: Sequence[Row] = (),
     forgetting: str | Path | None = None,
+    by_group: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
     and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
     of those modules; `forgetting` is the table of `peft_ablation.comparison.forgetting`, if it
-    was made.
+    was made; `by_group` are the scores by subgroup.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -72,6 +73,7 @@ def comparison_page(
         _honesty(rows, words),
         *_at_chance(rows, words),
         *forgetting_blocks(forgetting, words),
+        *by_group,
         Heading("What it costs"),
         _costs(rows),
         *pareto_blocks(pareto, words, confidence),

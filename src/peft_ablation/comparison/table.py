@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
+from peft_ablation.comparison.by_group import by_group_blocks
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
@@ -89,6 +90,7 @@ def compare_arms(
     views: str | Path | None = None,
     pareto: str | Path | None = None,
     forgetting: str | Path | None = None,
+    by_group: Sequence[str | Path] = (),
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
@@ -98,7 +100,8 @@ def compare_arms(
     `trials` are the tables of the trials that chose learning rates, by arm.
     `accounts` are those of the splits and of equal images, which the page quotes; `views` and
     `pareto` are the tables of those modules, and `forgetting` is that of
-    `peft_ablation.comparison.forgetting`, if it was made; they have sections of their own on it.
+    `peft_ablation.comparison.forgetting`, if it was made; `by_group` are table and account
+    of the module of that name; they have sections of their own on it.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -135,6 +138,7 @@ def compare_arms(
         views=_rows(views),
         pareto=_rows(pareto),
         forgetting=forgetting,
+        by_group=by_group_blocks(*by_group, said, confidence) if by_group else (),
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())

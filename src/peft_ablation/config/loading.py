@@ -312,6 +312,7 @@ def _check(config: Config, where: str) -> None:
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     _check_forgetting(config, where)
+    _check_subgroups(config, where)
     for name in study.arms:
         _check_circle(config, (name,), where)
         _check_parts(config, (name,), where)
@@ -376,7 +377,8 @@ def _check_columns(source: Source, config: Config, where: str) -> None:
         return
     name = config.study.task.name
     needed = task.needs(config.study.task.model_dump(mode="json"))
-    known = (*NAMED_COLUMNS, *dict.fromkeys((*task.columns, *needed, *task.optional)))
+    read = (*task.columns, *needed, *task.optional, *config.study.score.subgroups)
+    known = (*NAMED_COLUMNS, *dict.fromkeys(read))
     for column in sorted(found):
         if column not in known:
             raise InputError(
@@ -389,6 +391,31 @@ def _check_columns(source: Source, config: Config, where: str) -> None:
                 f"{where}: data.columns: no {column!r}, which task {name} reads, found "
                 f"{', '.join(sorted(found))}; say which column of the table it is"
             )
+
+
+def _check_subgroups(config: Config, where: str) -> None:
+    """Refuse subgroups by columns that the examples lack, and by those of the chain itself."""
+    source, task = config.source, config.task
+    found = source.columns
+    own = task.told(config.study.task.model_dump(mode="json"))
+    chain = {*NAMED_COLUMNS, "image", *(name for unit in source.units.values() for name in unit)}
+    allowed = sorted({*(found or ()), *source.subgroups} - chain)
+    for column in config.study.score.subgroups:
+        if column in chain or column in own:
+            what = "an id or a path" if column in chain else "shown anyway"
+            raise InputError(
+                f"{where}: score.subgroups: found {column!r}, which is {what}; expected a column "
+                f"that divides examples into few groups{_listed(allowed)}"
+            )
+        if column not in allowed and (found is not None or source.subgroups):
+            raise InputError(
+                f"{where}: score.subgroups: found {column!r}, which is no column of the examples"
+                f"{_listed(allowed)}{near_miss(column, allowed)}"
+            )
+
+
+def _listed(allowed: Sequence[str]) -> str:
+    return f", allowed: {', '.join(allowed)}" if allowed else ""
 
 
 def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:

@@ -199,6 +199,8 @@ class Score(Section):
     margin: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """By metric, in its unit: how much worse than the reference an arm may be and still be good
     enough (`{accuracy: 0.02}`). Choose it before looking at the scores."""
+    subgroups: tuple[str, ...] = ()
+    """Columns of the examples table (view, sex, genre) by whose values scores are shown apart."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)
