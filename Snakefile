@@ -59,6 +59,7 @@ else:
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
     include: "workflow/rules/compare.smk"
+    include: "workflow/rules/audit.smk"
 
 
 # The default target of an included file would not count.

@@ -207,3 +207,7 @@ config = {
 }
 # Figures that the source's rules add to the comparison.
 SOURCE_FIGURES = []
+
+# Arms with defects of a published protocol: what they claim is set beside what is true.
+AUDITED = any(arm.as_published is not None and arm.as_published.told for arm in STUDY.arms.values())
+CLAIM_FIGURES = multiext(f"{RESULTS}/figures/claims", ".svg", ".png", ".csv") if AUDITED else []

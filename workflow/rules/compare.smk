@@ -263,3 +263,4 @@ rule plot_comparison:
         rules.plot_split_balance.output,
         SWEEP_FIGURES,
         TASK_FIGURES,
+        CLAIM_FIGURES,

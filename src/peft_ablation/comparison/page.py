@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peft_ablation.comparison.claims import as_published_blocks
 from peft_ablation.comparison.decision import of_interval, of_runs
 from peft_ablation.comparison.pages import (
     NONE,
@@ -53,6 +54,7 @@ def comparison_page(
             f"{examples:,} test {words.example}s{of_groups}; scores are means over seeds, in "
             f"brackets the {level} interval over {words.group}s and seeds."
         ),
+        *as_published_blocks(rows),
         Heading("Quality"),
         _quality(rows, words),
         *_decisions(rows, words, reference, tested),
