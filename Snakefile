@@ -63,6 +63,7 @@ else:
     include: "workflow/rules/forgetting.smk"
     include: "workflow/rules/by_group.smk"
     include: "workflow/rules/compare.smk"
+    include: "workflow/rules/audit.smk"
 
 
 # The default target of an included file would not count.

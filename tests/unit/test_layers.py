@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"sources"},
     {"metrics"},
     {"bases"},
-    {"config.base"},
+    {"config.base", "as_published"},
     {"methods", "tasks"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},

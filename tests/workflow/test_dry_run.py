@@ -40,6 +40,10 @@ STUDIES = {
             "last_layer",
         )),
     },
+    "phantom_cxr_as_published": {
+        *RADIOGRAPHS, *THREE, "render_phantom", "pretrain_phantom_base", "plot_examples",
+        "claim", "compare_claims", "plot_claims",
+    },
     "mimic_cxr_smoke": {*RADIOGRAPHS, *THREE, "pretrain_phantom_base"},
     "mimic_cxr_git": {*RADIOGRAPHS, *THREE, "fetch_base"},
 }  # fmt: skip

@@ -295,3 +295,4 @@ rule plot_comparison:
         GROUP_FIGURES,
         SWEEP_FIGURES,
         TASK_FIGURES,
+        CLAIM_FIGURES,

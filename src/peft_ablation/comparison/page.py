@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peft_ablation.comparison.claims import as_published_blocks
 from peft_ablation.comparison.decision import of_interval, of_runs, size_word
 from peft_ablation.comparison.forgetting import forgetting_blocks
 from peft_ablation.comparison.pages import (
@@ -65,6 +66,7 @@ def comparison_page(
             f"{examples:,} test {words.example}s{of_groups}; scores are means over seeds, in "
             f"brackets the {level} interval over {words.group}s and seeds."
         ),
+        *as_published_blocks(rows),
         Heading("Quality"),
         _quality(rows, words),
         *_decisions(rows, words, reference, tested),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
 from peft_ablation.comparison.by_group import by_group_blocks
+from peft_ablation.comparison.claims import as_published_columns
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
@@ -127,6 +128,7 @@ def compare_arms(
                 **_decided(arm, decisions, of_runs, config["score"]),
                 **_honesty(own, bound, metrics, said),
                 **_cost(own),
+                **as_published_columns(arms[arm]),
             }
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)

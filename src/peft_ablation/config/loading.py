@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from peft_ablation.as_published import OF_TEXTS
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of, model_type_of
@@ -328,7 +329,14 @@ def _check(config: Config, where: str) -> None:
                 config.config_of(base.run)
         except InputError as error:
             raise InputError(f"{where}: {key}base.run: {error}") from None
-    for name in study.arms:
+    for name, arm in study.arms.items():
+        told = arm.as_published.told if arm.as_published is not None else {}
+        for defect in OF_TEXTS:
+            if defect in told and not config.task.token_labels:
+                raise InputError(
+                    f"{where}: arms.{name}.as_published.{defect}: task {study.task.name} has no "
+                    "labels of tokens, so there is nothing to do wrong; leave it out"
+                )
         method = config.method(name)
         try:
             architecture = config.architecture(name)

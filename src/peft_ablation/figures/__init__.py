@@ -1,6 +1,7 @@
 """Figures of a study, one module a figure; each is written as SVG, PNG and the CSV behind it."""
 
 from peft_ablation.figures.by_group import plot_by_group
+from peft_ablation.figures.claims import plot_claims
 from peft_ablation.figures.cost import plot_cost
 from peft_ablation.figures.critical_difference import plot_critical_difference
 from peft_ablation.figures.forgetting import plot_forgetting
@@ -16,6 +17,7 @@ from peft_ablation.figures.views import plot_views
 
 __all__ = [
     "plot_by_group",
+    "plot_claims",
     "plot_cost",
     "plot_critical_difference",
     "plot_forgetting",
