@@ -26,7 +26,7 @@ class _Hub(BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         self.asked.append(self.path)
         parts = self.path.split("?")[0].strip("/").split("/")
-        if parts[:2] == ["api", "datasets"]:
+        if parts[:1] == ["api"]:
             identity, revision = "/".join(parts[2:4]), "/".join(parts[5:]) or COMMIT
             if identity == GATED:
                 return self.refuse(403, "GatedRepo")

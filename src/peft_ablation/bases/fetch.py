@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from peft_ablation.artifacts import read_json, sha256_file, sha256_json, whole_folder, write_json
+from peft_ablation.data.hub import hub_errors
 from peft_ablation.errors import InputError, near_miss
 
 log = logging.getLogger(__name__)
@@ -151,40 +152,17 @@ def fetch_base(
 def _download(identity: str, revision: str, folder: Path) -> str:
     """Download the wanted files of a hub repository into `folder` and return the commit."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
-    # huggingface_hub raises plain OSErrors, and its HTTP library errors of its own, offline.
-    try:
+    with hub_errors(
+        "base.id", "base.revision", "model", identity, revision,
+        rule="fetch_base", instead="set base.id to a local folder",
+    ):  # fmt: skip
         commit = str(HfApi().model_info(identity, revision=revision, timeout=30).sha)
         snapshot_download(
             identity, revision=commit, local_dir=folder, allow_patterns=list(FILES), max_workers=4
         )
-    except RepositoryNotFoundError:
-        raise InputError(f"base.id: the hub has no model {identity!r} that you may read") from None
-    except RevisionNotFoundError:
-        raise InputError(f"base.revision: {identity} has no {revision!r}; {_PIN}") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise _unreachable(identity, error) from None
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "requests"):
-            raise
-        raise _unreachable(identity, error) from None
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     return commit
-
-
-def _unreachable(identity: str, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [""])[0][:160]
-    return InputError(
-        f"base.id: {identity} could not be fetched ({type(error).__name__}: {reason}); run "
-        "fetch_base where the hub can be reached, or set base.id to a local folder"
-    )
 
 
 def check_base(

@@ -15,6 +15,7 @@ from peft_ablation.metrics.intervals import Estimate
 BETTER, WORSE, EQUIVALENT, UNDECIDED = (
     "better", "worse", "equivalent within the margin", "undecided",
 )  # fmt: skip
+NOT_TOLD_APART: Final = "not told apart"
 SMALL_LOSS: Final = "worse, within the margin"
 MOST_SEEDS: Final = 50
 MOST_GROUPS: Final = 20
@@ -80,17 +81,29 @@ def decide(found: Sequence[Compared], confidence: float) -> dict[tuple[str, str]
         else:
             verdict = EQUIVALENT if close else UNDECIDED
         open_ = verdict == UNDECIDED
-        # One seed tells nothing of its arm.
-        of_runs = " in these runs" if one.seeds < 2 else ""
         result[key] = Decision(
             p[key],
             p_holm[key],
             not_worse.get(key),
-            verdict + of_runs,
+            verdict + of_runs(one.seeds),
             _seeds_to_decide(one, alpha / len(found)) if open_ else None,
             _groups_to_decide(one, alpha / len(found)) if open_ else None,
         )
     return result
+
+
+def of_runs(seeds: int) -> str:
+    """Return what is added to a verdict of so many seeds: one tells nothing of its arm."""
+    return " in these runs" if seeds < 2 else ""
+
+
+def of_interval(low: float | None, high: float | None, higher_is_better: bool) -> str | None:
+    """Return what the interval of a difference to the reference says by itself; None: no such."""
+    if low is None or high is None:
+        return None
+    if low <= 0 <= high:
+        return NOT_TOLD_APART
+    return BETTER if (low > 0) == higher_is_better else WORSE
 
 
 def holm(p_values: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:

@@ -1,15 +1,24 @@
 """The comparison of arms for a reader: rounded tables, what they mean, what they do not allow."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
+from peft_ablation.comparison.decision import of_interval, of_runs
+from peft_ablation.comparison.pages import (
+    NONE,
+    Block,
+    Heading,
+    Items,
+    Paragraph,
+    Table,
+    plain,
+    with_interval,
+)
 from peft_ablation.comparison.published import Ours, published_blocks
 from peft_ablation.comparison.words import Words
 from peft_ablation.tasks import Claim
 
 Row = Mapping[str, Any]
-NONE: Final = "–"
 
 
 def comparison_page(
@@ -91,7 +100,7 @@ def _quality(rows: Sequence[Row], words: Words) -> Table:
             *(_with_interval(row, words, metric) for metric in words.compared),
             _rounded(row[f"{words.headline}_sd"], words, words.headline),
             *(
-                _plain(row[extra.name], extra.digits, extra.scale, extra.unit)
+                plain(row[extra.name], extra.digits, extra.scale, extra.unit)
                 for extra in words.extras
             ),
         ]
@@ -203,14 +212,8 @@ def _differences(rows: Sequence[Row], words: Words, reference: str | None) -> li
 
 def _verdict(row: Row, words: Words, metric: str, reference_seeds: int) -> str:
     low, high = row[f"{metric}_difference_low"], row[f"{metric}_difference_high"]
-    if low is None:
-        return NONE
-    # One seed tells nothing of its arm.
-    of_runs = " in these runs" if min(row["seeds"], reference_seeds) < 2 else ""
-    if low <= 0 <= high:
-        return f"not told apart{of_runs}"
-    better = (low > 0) == words.metrics[metric]["higher_is_better"]
-    return f"{'better' if better else 'worse'}{of_runs}"
+    verdict = of_interval(low, high, words.metrics[metric]["higher_is_better"])
+    return NONE if verdict is None else verdict + of_runs(min(row["seeds"], reference_seeds))
 
 
 def _honesty(rows: Sequence[Row], words: Words) -> Table:
@@ -235,7 +238,7 @@ def _honesty(rows: Sequence[Row], words: Words) -> Table:
             [
                 row["arm"],
                 _rounded(row[f"{words.headline}_shuffled"], words, words.headline),
-                _plain(row[f"{words.headline}_lost_when_shuffled"], 0, 100, " %"),
+                plain(row[f"{words.headline}_lost_when_shuffled"], 0, 100, " %"),
                 *(
                     _rounded(row[f"{words.headline}_{control}"], words, words.headline)
                     for control in words.controls
@@ -294,13 +297,13 @@ def _costs(rows: Sequence[Row]) -> Table:
         [
             [
                 row["arm"],
-                _plain(row["rank"], 0),
+                plain(row["rank"], 0),
                 f"{row['trainable_parameters']:,}",
                 f"{row['trainable_percent']:.4g} %",
-                _plain(row["train_seconds"], 1),
-                _plain(row["examples_per_second"], 1),
-                _plain(row["peak_memory_mb"], 0),
-                _plain(row["adapter_mb"], 2),
+                plain(row["train_seconds"], 1),
+                plain(row["examples_per_second"], 1),
+                plain(row["peak_memory_mb"], 0),
+                plain(row["adapter_mb"], 2),
                 f"{row['learning_rate']:g}" if row["learning_rate"] else NONE,
                 f"{row['best_epoch']} of {row['epochs']}",
             ]
@@ -400,20 +403,11 @@ def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
 
 def _with_interval(row: Row, words: Words, metric: str, what: str = "") -> str:
     digits = words.metrics[metric]["digits"]
-    value, low, high = (row[f"{metric}{what}{end}"] for end in ("", "_low", "_high"))
-    if value is None:
-        return NONE
-    form = f"{'+' if what else ''}.{digits}f"
-    interval = "" if low is None else f" [{low:{form}}, {high:{form}}]"
-    return f"{value:{form}}{interval}"
+    return with_interval(row, f"{metric}{what}", digits, "+" if what else "")
 
 
 def _rounded(value: float | None, words: Words, metric: str) -> str:
-    return _plain(value, words.metrics[metric]["digits"])
-
-
-def _plain(value: float | None, digits: int, scale: float = 1, unit: str = "") -> str:
-    return NONE if value is None else f"{value * scale:,.{digits}f}{unit}"
+    return plain(value, words.metrics[metric]["digits"])
 
 
 def _yes(value: bool | None) -> str:

@@ -1,8 +1,12 @@
 """A page of headings, paragraphs, lists and tables, as Markdown and as HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any, Final
+
+NONE: Final = "–"
+"""A cell without a value."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,23 @@ class Table:
 
 
 Block = Heading | Paragraph | Items | Table
+
+
+def plain(value: float | None, digits: int, scale: float = 1, unit: str = "") -> str:
+    """Return a number as a cell says it, `NONE` where there is none."""
+    return NONE if value is None else f"{value * scale:,.{digits}f}{unit}"
+
+
+def with_interval(row: Mapping[str, Any], column: str, digits: int, sign: str = "") -> str:
+    """Return `column` of a row as a cell says it, with `column_low` and `column_high`.
+
+    `sign` is that of the format: `+` for differences.
+    """
+    value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return NONE
+    form = f"{sign}.{digits}f"
+    return f"{value:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
 
 
 def markdown(blocks: Sequence[Block]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
+from peft_ablation.comparison.pages import NONE, Block, Heading, Items, Paragraph, Table
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
 
@@ -21,7 +21,6 @@ PUBLISHED: Final = Path(__file__).resolve().parents[1] / "published"
 OWN_PUBLISHED: Final = Path("resources", "published")
 """Folder of a person's own tables in the working directory; they go before the shipped ones."""
 
-NONE: Final = "–"
 TITLES: Final = {
     "trainable_parameters": "trainable parameters",
     "total_parameters": "all parameters",

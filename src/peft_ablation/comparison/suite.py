@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from peft_ablation.artifacts import read_json, write_table, write_text
+from peft_ablation.comparison.decision import BETTER, NOT_TOLD_APART, WORSE, of_interval
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.suite_page import suite_page
 from peft_ablation.comparison.words import Words
@@ -21,7 +22,7 @@ from peft_ablation.metrics.intervals import Estimate, mean_of
 
 log = logging.getLogger(__name__)
 
-VERDICTS: Final = ("better", "worse", "not told apart")
+VERDICTS: Final = (BETTER, WORSE, NOT_TOLD_APART)
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,7 @@ class Outcome:
     def verdict(self, arm: str) -> str | None:
         """Return what the interval of an arm's difference to the reference says."""
         low, high = self.value(arm, "_difference_low"), self.value(arm, "_difference_high")
-        if low is None or high is None:
-            return None
-        if low <= 0 <= high:
-            return VERDICTS[2]
-        return VERDICTS[0] if (low > 0) == self.higher_is_better else VERDICTS[1]
+        return of_interval(low, high, self.higher_is_better)
 
     def ranks(self) -> dict[str, float]:
         """Return the rank of each arm's headline score, 1 the best; equal scores share the mean."""

@@ -3,14 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from peft_ablation.comparison.pages import Block, Heading, Items, Paragraph, Table
+from peft_ablation.comparison.pages import (
+    NONE,
+    Block,
+    Heading,
+    Items,
+    Paragraph,
+    Table,
+    plain,
+    with_interval,
+)
 from peft_ablation.comparison.published import Ours, published_blocks
 
 if TYPE_CHECKING:
     from peft_ablation.comparison.suite import Outcome
 
 Row = Mapping[str, Any]
-NONE: Final = "–"
 DIGITS: Final = 3
 """Decimals of means over studies, whose metrics may have different ones."""
 
@@ -63,13 +71,13 @@ def _scores(rows: Sequence[Row], outcomes: "Sequence[Outcome]") -> Table:
         ("arm", *(f"{o.study}: {o.words.title(o.words.headline)}" for o in outcomes)),
         [
             *(
-                [row["arm"], *(_interval(row, o.study, _digits(o)) for o in outcomes)]
+                [row["arm"], *(with_interval(row, o.study, _digits(o)) for o in outcomes)]
                 for row in rows
             ),
             *(
                 [
                     f"{title} (no training)",
-                    *(_plain(o.baselines.get(title), _digits(o)) for o in outcomes),
+                    *(plain(o.baselines.get(title), _digits(o)) for o in outcomes),
                 ]
                 for title in titles
             ),
@@ -79,7 +87,7 @@ def _scores(rows: Sequence[Row], outcomes: "Sequence[Outcome]") -> Table:
 
 def _differences(rows: Sequence[Row], outcomes: "Sequence[Outcome]") -> Table:
     def cell(row: Row, outcome: "Outcome") -> str:
-        difference = _interval(row, f"{outcome.study}_difference", _digits(outcome), "+")
+        difference = with_interval(row, f"{outcome.study}_difference", _digits(outcome), "+")
         verdict = row[f"{outcome.study}_verdict"]
         return difference if verdict is None else f"{difference}, {verdict}"
 
@@ -112,16 +120,16 @@ def _over_all(rows: Sequence[Row]) -> Table:
         [
             [
                 row["arm"],
-                *([_interval(row, "mean_of_all", DIGITS)] if some else []),
-                _interval(row, "mean", DIGITS),
-                _interval(row, "mean_difference", DIGITS, "+"),
-                _plain(row["mean_rank"], 2),
+                *([with_interval(row, "mean_of_all", DIGITS)] if some else []),
+                with_interval(row, "mean", DIGITS),
+                with_interval(row, "mean_difference", DIGITS, "+"),
+                plain(row["mean_rank"], 2),
                 _verdicts(row),
                 f"{row['honest_learning']} of {row['honest_known']}"
                 if row["honest_known"]
                 else NONE,
                 f"{row['trainable_parameters']:,}",
-                _plain(row["train_seconds"], 1),
+                plain(row["train_seconds"], 1),
             ]
             for row in rows
         ],
@@ -204,15 +212,3 @@ def _studies(number: int) -> str:
 
 def _digits(outcome: "Outcome") -> int:
     return int(outcome.words.metrics[outcome.words.headline]["digits"])
-
-
-def _interval(row: Row, column: str, digits: int, sign: str = "") -> str:
-    value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-    if value is None:
-        return NONE
-    form = f"{sign}.{digits}f"
-    return f"{value:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
-
-
-def _plain(value: float | None, digits: int) -> str:
-    return NONE if value is None else f"{value:,.{digits}f}"

@@ -24,6 +24,7 @@ from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
 from peft_ablation.sources import Source, source_class
@@ -48,9 +49,6 @@ MOVED: Final = {
     "score.shuffle_images": "score.shuffle_inputs",
 }
 """Keys of study files before tasks had settings of their own, and where they stand now."""
-
-NAMED_COLUMNS: Final = ("example_id", "group", "split", "balance")
-"""Columns that every table of examples may have, whatever the task."""
 
 NAMED: Final = {"task": "name", "data": "source"}
 """Sections that may be written as a name alone, and the key that it is."""

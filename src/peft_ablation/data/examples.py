@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError
 
 Indices = NDArray[np.int64]
@@ -21,7 +22,6 @@ Indices = NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 TEXTS = ("text", "text_pair")
 """Columns that are inputs of a model in words; those of one's own task are not asked."""
-NAMED = ("example_id", "group", "split", "balance")
 
 
 def checked_examples(table: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -55,8 +55,8 @@ def checked_examples(table: pl.DataFrame, where: str) -> pl.DataFrame:
         raise InputError(
             f"data: {where}: split is {min(odd)!r}, expected {', '.join(SPLITS)} or nothing"
         )
-    rest = [column for column in table.columns if column not in NAMED]
-    return table.select(*NAMED, *rest)
+    rest = [column for column in table.columns if column not in NAMED_COLUMNS]
+    return table.select(*NAMED_COLUMNS, *rest)
 
 
 def read_columns(path: str | Path, columns: Iterable[str]) -> pl.DataFrame:
@@ -70,3 +70,11 @@ def read_columns(path: str | Path, columns: Iterable[str]) -> pl.DataFrame:
             "version, or does the task not fit the source?"
         )
     return pl.read_parquet(path, columns=wanted)
+
+
+def shuffled_positions(positions: Indices, seed: int) -> Indices:
+    """Return the positions permuted so that nobody keeps its own (for two or more)."""
+    order = np.random.default_rng(seed).permutation(len(positions))
+    result = np.empty_like(positions)
+    result[order] = positions[np.roll(order, 1)]
+    return result

@@ -28,11 +28,3 @@ class ImageSource:
         if self.features is not None:
             return torch.from_numpy(np.ascontiguousarray(self.features[positions]))
         return torch.from_numpy(self.cache.pixels(positions))
-
-
-def shuffled_positions(positions: Positions, seed: int) -> Positions:
-    """Return the positions permuted so that nobody keeps its own (for two or more)."""
-    order = np.random.default_rng(seed).permutation(len(positions))
-    result = np.empty_like(positions)
-    result[order] = positions[np.roll(order, 1)]
-    return result

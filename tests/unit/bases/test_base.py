@@ -3,9 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
+from loopback_hub import GATED, loopback_hub
 from safetensors.numpy import save_file
 
 from peft_ablation.artifacts import read_json, sha256_file
@@ -180,6 +182,16 @@ def test_unreachable_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError, match="microsoft/git-base could not be fetched") as refusal:
         fetch("microsoft/git-base", "abc", tmp_path / "b")
     assert "\n" not in str(refusal.value)
+
+
+def test_gated_base_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with loopback_hub({}) as (address, _):
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        with pytest.raises(InputError, match="is gated: ask for access") as refusal:
+            fetch(GATED, "abc", tmp_path / "b")
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_naming_a_base_imports_no_torch() -> None:

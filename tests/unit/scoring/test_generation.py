@@ -10,7 +10,7 @@ import torch
 from tiny_study import TinyStudy
 
 from peft_ablation.bases.git import Normalize
-from peft_ablation.data.image_source import shuffled_positions
+from peft_ablation.data.examples import shuffled_positions
 from peft_ablation.data.images import ImageCache
 from peft_ablation.scoring.predictions import load_trained, write_predictions
 from peft_ablation.tasks import open_task

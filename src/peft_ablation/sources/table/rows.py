@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from peft_ablation.data.examples import NAMED, SPLITS
+from peft_ablation.data import NAMED_COLUMNS
+from peft_ablation.data.examples import SPLITS
 from peft_ablation.data.storage import is_local
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.sources.table import NUMBERS, Column, TableData
@@ -98,8 +99,8 @@ def read_rows(
         dropped["limit"] = table.height - settings.limit
         table = table[np.sort(drawn)]
     table = table.with_columns(_balance(table, settings).alias("balance"))
-    first_columns = [name for name in NAMED if name in table.columns]
-    others = [role for role in settings.columns if role not in NAMED]
+    first_columns = [name for name in NAMED_COLUMNS if name in table.columns]
+    others = [role for role in settings.columns if role not in NAMED_COLUMNS]
     account = {
         "rows_in": sum(part["rows"] for part in told),
         "rows_out": table.height,

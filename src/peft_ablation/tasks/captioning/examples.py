@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from peft_ablation.bases.git import IGNORED
-from peft_ablation.data.examples import Indices, read_columns
-from peft_ablation.data.image_source import ImageSource, shuffled_positions
+from peft_ablation.data.examples import Indices, read_columns, shuffled_positions
+from peft_ablation.data.image_source import ImageSource
 from peft_ablation.errors import InputError
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from peft_ablation.artifacts import read_json
-from peft_ablation.data.examples import Indices, read_columns
-from peft_ablation.data.image_source import ImageSource, shuffled_positions
+from peft_ablation.data.examples import Indices, read_columns, shuffled_positions
+from peft_ablation.data.image_source import ImageSource
 from peft_ablation.data.images import ImageCache
 from peft_ablation.errors import InputError, near_miss
 

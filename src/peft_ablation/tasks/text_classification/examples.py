@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from peft_ablation.data.examples import Indices, read_columns
-from peft_ablation.data.image_source import shuffled_positions
+from peft_ablation.data.examples import Indices, read_columns, shuffled_positions
 from peft_ablation.errors import InputError, near_miss
 
 COUNTED_FROM_PAD: Final = frozenset(("camembert", "mpnet", "roberta", "xlm-roberta"))
