@@ -59,6 +59,7 @@ else:
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
     include: "workflow/rules/compare.smk"
+    include: "workflow/rules/write_up.smk"
 
 
 # The default target of an included file would not count.
@@ -67,3 +68,4 @@ rule all:
     input:
         rules.suite.input if config.get("suite") else rules.compare_arms.output,
         EVERYTHING if config.get("suite") else rules.plot_comparison.input,
+        [] if config.get("suite") else rules.write_up.output,
