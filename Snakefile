@@ -64,6 +64,7 @@ else:
     include: "workflow/rules/by_group.smk"
     include: "workflow/rules/compare.smk"
     include: "workflow/rules/audit.smk"
+    include: "workflow/rules/write_up.smk"
 
 
 # The default target of an included file would not count.
@@ -72,3 +73,4 @@ rule all:
     input:
         rules.suite.input if config.get("suite") else rules.compare_arms.output,
         EVERYTHING if config.get("suite") else rules.plot_comparison.input,
+        [] if config.get("suite") else rules.write_up.output,

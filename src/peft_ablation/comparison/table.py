@@ -6,6 +6,7 @@ group: see `peft_ablation.metrics.intervals`.
 """
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +22,9 @@ from peft_ablation.artifacts import read_json, write_json, write_table, write_te
 from peft_ablation.comparison.by_group import by_group_blocks
 from peft_ablation.comparison.claims import as_published_columns
 from peft_ablation.comparison.decision import Compared, Decision, decide
+from peft_ablation.comparison.interactive import RunPage, interactive_page
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
-from peft_ablation.comparison.pages import html, markdown
+from peft_ablation.comparison.pages import markdown
 from peft_ablation.comparison.tuning import tuning_columns
 from peft_ablation.comparison.words import Words, refuse_unknown
 from peft_ablation.errors import InputError
@@ -152,7 +154,14 @@ def compare_arms(
         },
     )
     write_text(markdown_page, markdown(blocks))
-    write_text(html_page, html(blocks, f"Comparison of arms, study {study}"))
+    write_text(
+        html_page,
+        interactive_page(
+            blocks, f"Comparison of arms, study {study}",
+            rows=comparison.to_dicts(), words=said, confidence=confidence,
+            runs=_run_pages(loaded, costs, Path(html_page).parent),
+        ),
+    )  # fmt: skip
     made_from = (*scores, *sums, *costs, *(trials or {}).values())
     inputs = {str(path): Path(path) for path in made_from}
     write_json(manifest, {"study": study, **describe(config, inputs)})
@@ -162,6 +171,18 @@ def compare_arms(
 def _rows(table: str | Path | None) -> list[dict[str, Any]]:
     """Return the rows of a CSV that the page quotes, none where it is not made."""
     return [] if not table else pl.read_csv(table, infer_schema_length=None).to_dicts()
+
+
+def _run_pages(
+    runs: Sequence[Run], costs: Sequence[str | Path], page: Path
+) -> dict[str, list[RunPage]]:
+    """Return the runs by arm; a history lies beside the cost of what was trained."""
+    found: dict[str, list[RunPage]] = {}
+    for run, cost in zip(runs, costs, strict=True):
+        history = Path(os.path.relpath(Path(cost).parent / "history.csv", page)).as_posix()
+        shown = RunPage(run.seed, history if run.cost["epochs"] else None)
+        found.setdefault(run.arm, []).append(shown)
+    return found
 
 
 def _load(
