@@ -26,12 +26,12 @@ LAYERS: list[set[str]] = [
     {"provenance"},
     # How a section is written, and what needs no more.
     {"config.section"},
-    {"config.site", "config.arms", "config.swept"},
+    {"config.site", "config.arms", "config.swept", "config.tune"},
     {"data"},
     {"sources"},
     {"metrics"},
     {"bases"},
-    {"config.base"},
+    {"config.base", "as_published"},
     {"methods", "tasks"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},

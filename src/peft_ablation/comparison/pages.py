@@ -78,12 +78,16 @@ def markdown(blocks: Sequence[Block]) -> str:
 
 def html(blocks: Sequence[Block], title: str) -> str:
     """Return the page as one HTML file without scripts or anything from elsewhere."""
-    body = "\n".join(_html(block) for block in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+        f"<body>\n{html_of(blocks)}\n</body>\n</html>\n"
     )
+
+
+def html_of(blocks: Sequence[Block]) -> str:
+    """Return the blocks as HTML elements, for a page of its own frame."""
+    return "\n".join(_html(block) for block in blocks)
 
 
 _STYLE = """

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from peft_ablation.metrics import bleu
+from peft_ablation.metrics import answers, bleu, chrf, coco, nist
 from peft_ablation.metrics.metric import Array, Metric, Statistics
 from peft_ablation.sources.mimic.reports import normalise
 
@@ -50,6 +50,96 @@ def bleu_metrics(
     )  # fmt: skip
 
 
+def chrf_metric(*, lowercase: bool = False) -> Metric:
+    """Return chrF as sacrebleu has it."""
+
+    def statistics(predictions: pl.DataFrame) -> Array:
+        hypotheses = predictions["hypothesis"].to_list()
+        return chrf.text_statistics(hypotheses, references_of(predictions), lowercase=lowercase)
+
+    return Metric(
+        "chrf", "chrF", "F of character n-grams (Popović, 2015), by sacrebleu, 0 to 100",
+        Statistics(tuple(f"chrf_{name}" for name in chrf.COLUMNS), statistics), chrf.chrf,
+        unit="0 to 100", digits=1, needs=("hypothesis",),
+    )  # fmt: skip
+
+
+def nist_metric() -> Metric:
+    """Return NIST as mteval-v13a has it."""
+
+    def statistics(predictions: pl.DataFrame) -> Array:
+        return nist.text_statistics(predictions["hypothesis"].to_list(), references_of(predictions))
+
+    return Metric(
+        "nist", "NIST",
+        "information of matched n-grams up to five words (Doddington, 2002), as mteval-v13a "
+        "computes it: case ignored, information from the references of the whole test set; texts "
+        "with fewer references than others count the missing ones as empty",
+        Statistics(tuple(f"nist_{name}" for name in nist.COLUMNS), statistics), nist.nist,
+        unit="bits", digits=2, needs=("hypothesis",),
+    )  # fmt: skip
+
+
+def coco_metrics() -> tuple[Metric, ...]:
+    """Return METEOR, ROUGE-L and CIDEr as the scripts of COCO and of the E2E challenge have them.
+
+    Needs what `peft_ablation.metrics.coco.missing` names.
+    """
+
+    def counts(predictions: pl.DataFrame) -> Array:
+        cut = coco.tokenised(predictions["hypothesis"].to_list(), references_of(predictions))
+        return coco.meteor_statistics(*cut)
+
+    def scores(predictions: pl.DataFrame) -> Array:
+        cut = coco.tokenised(predictions["hypothesis"].to_list(), references_of(predictions))
+        found = [coco.rouge_l(*cut), coco.cider(*cut), np.ones(predictions.height)]
+        return np.stack(found, axis=1)
+
+    sums = Statistics(("rouge_l_sum", "cider_sum", "rows"), scores)
+    tokens = "of lower-case words without punctuation, cut by Stanford's PTB tokenizer"
+    return (
+        Metric(
+            "meteor", "METEOR",
+            f"METEOR 1.5 for English (Denkowski and Lavie, 2014), 0 to 1, {tokens}",
+            Statistics(tuple(f"meteor_{name}" for name in coco.METEOR_COLUMNS), counts),
+            coco.meteor, needs=("hypothesis",),
+        ),
+        Metric(
+            "rouge_l", "ROUGE-L",
+            f"longest common subsequence (Lin, 2004), beta 1.2, 0 to 1, {tokens}; mean over texts",
+            sums, lambda sums: _ratio(sums[..., 0], sums[..., 2]), needs=("hypothesis",),
+        ),
+        Metric(
+            "cider", "CIDEr",
+            f"CIDEr-D (Vedantam et al., 2015), 0 to 10, {tokens}; weights of words from the "
+            "references of the whole test set; mean over texts",
+            sums, lambda sums: _ratio(sums[..., 1], sums[..., 2]), unit="0 to 10",
+            needs=("hypothesis",),
+        ),
+    )  # fmt: skip
+
+
+def answer_metrics() -> tuple[Metric, Metric]:
+    """Return exact match and token F1 of short answers."""
+
+    def statistics(predictions: pl.DataFrame) -> Array:
+        hypotheses = predictions["hypothesis"].to_list()
+        return answers.answer_statistics(hypotheses, references_of(predictions))
+
+    sums = Statistics(("exact_match_sum", "token_f1_sum", "answers"), statistics)
+    of = "without case, punctuation and articles, as SQuAD's script has it: the best reference"
+    return (
+        Metric(
+            "exact_match", "exact match", f"share of texts equal to a reference, {of}",
+            sums, lambda sums: _ratio(sums[..., 0], sums[..., 2]), needs=("hypothesis",),
+        ),
+        Metric(
+            "token_f1", "token F1", f"mean F1 of the words that text and reference share, {of}",
+            sums, lambda sums: _ratio(sums[..., 1], sums[..., 2]), needs=("hypothesis",),
+        ),
+    )  # fmt: skip
+
+
 def token_loss() -> Metric:
     """Return the mean negative log-likelihood a token, from columns `nll` and `tokens`."""
     return mean_of(
@@ -75,15 +165,16 @@ def mean_of(
         rows = np.ones(predictions.height) if below is None else predictions[below].to_numpy()
         return np.stack([predictions[above].to_numpy(), rows], axis=1).astype(np.float64)
 
-    def value(sums: Array) -> Array:
-        total, count = sums[..., 0], sums[..., 1]
-        return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
-
     return Metric(
-        name, title, definition, Statistics((above, below or f"{above}_rows"), statistics), value,
+        name, title, definition, Statistics((above, below or f"{above}_rows"), statistics),
+        lambda sums: _ratio(sums[..., 0], sums[..., 1]),
         higher_is_better=higher_is_better, unit=unit, digits=digits,
         needs=(above,) if below is None else (above, below),
     )  # fmt: skip
+
+
+def _ratio(total: Array, count: Array) -> Array:
+    return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
 
 
 def variety(hypotheses: Sequence[str]) -> dict[str, Any]:

@@ -11,8 +11,16 @@ import numpy as np
 import polars as pl
 
 from peft_ablation.errors import InputError
+from peft_ablation.metrics import coco
 from peft_ablation.metrics.findings import findings_details, findings_metrics
-from peft_ablation.metrics.texts import bleu_metrics, variety
+from peft_ablation.metrics.texts import (
+    answer_metrics,
+    bleu_metrics,
+    chrf_metric,
+    coco_metrics,
+    nist_metric,
+    variety,
+)
 from peft_ablation.scoring.scores import Resampling, score_table
 
 DEFAULT: Final = Resampling(1000, 0.95, 7)
@@ -44,12 +52,21 @@ def score_files(
             "or as many groups of lines set apart by empty lines"
         )
     pairs = pl.DataFrame({"hypothesis": texts, "reference": groups})
-    metrics = (*bleu_metrics(groups, lowercase=lowercase), *findings_metrics(template))
+    lacking = coco.missing()
+    metrics = (
+        *bleu_metrics(groups, lowercase=lowercase),
+        chrf_metric(lowercase=lowercase),
+        nist_metric(),
+        *(coco_metrics() if lacking is None else ()),
+        *answer_metrics(),
+        *findings_metrics(template),
+    )
     scored = score_table(pairs, metrics, groups=np.arange(len(texts)), resampling=resampling)
     return {
         **scored.values,
         **variety(texts),
         **findings_details(pairs, template),
+        **({} if lacking is None else {"absent": {"meteor, rouge_l, cider": lacking}}),
         "rows": len(texts),
         "references": sum(len(group) for group in groups),
         "template": template,
@@ -89,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="UTF-8 file, one reference a line, or groups of references set apart by empty lines",
     )
     parser.add_argument("--template", default="corrected", help="template set to parse with")
-    parser.add_argument("--lowercase", action="store_true", help="BLEU ignores case")
+    parser.add_argument("--lowercase", action="store_true", help="BLEU and chrF ignore case")
     parser.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="SHARE")
     parser.add_argument("--seed", type=int, default=7)

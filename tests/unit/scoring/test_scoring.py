@@ -284,6 +284,18 @@ def test_command_refuses_in_one_line_without_traceback(tmp_path, content, expect
     assert done.stderr.count("\n") == 1
 
 
+def test_command_says_why_a_measure_is_absent(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("peft_ablation.metrics.coco.missing", lambda: "java is not installed")
+    (tmp_path / "texts").write_text("a cat\n\n", encoding="utf-8")
+    (tmp_path / "truths").write_text("a cat\na dog\n", encoding="utf-8")
+    assert main([str(tmp_path / "texts"), str(tmp_path / "truths"), "--bootstrap-samples=9"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["absent"] == {"meteor, rouge_l, cider": "java is not installed"}
+    assert not {"meteor", "rouge_l", "cider"} & set(found)
+    assert found["exact_match"] == 0.5
+    assert {"bleu", "chrf", "nist"} <= set(found)
+
+
 def test_torch_is_not_imported():
     code = "import sys, peft_ablation.scoring.scores; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
