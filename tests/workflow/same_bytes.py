@@ -22,13 +22,14 @@ APART: Final = {
     ".lock": "who holds a checkpoint",
     ".snakemake_timestamp": "a time of day",
     ".html": "the blocks of the page in .md beside it, of which measured cells are left out",
+    ".tex": "likewise",
 }
 """Endings or folders of files that are not compared, and why."""
 
 MEASURED: Final = re.compile(r"(?<!val_)seconds|per_second|memory_(?!kind)|joules|latency")
 """In names of columns and keys: what measures the machine."""
 
-MEASURED_CELLS: Final = re.compile(r", s$|/s$|^training, |memory|time|energy|latency")
+MEASURED_CELLS: Final = re.compile(r", s$|/s$|s of training|memory|time|energy|latency")
 """In headings of a page's tables: the same."""
 
 
