@@ -30,9 +30,10 @@ def token_losses(
     """Return the loss of each supervised token, (number of them,), in nats, row by row.
 
     Of `batch`, int64, `input_ids` (B, T) is padded on the right, where causality alone keeps it
-    from being read. `targets` (B, S) are tokens, `IGNORED` where a row has fewer, and `sources` (B, S) the places in
-    the row whose output tells them. With several references a row also `position_ids` (B, T) and
-    `reference` (B, T): 0 in the prompt, else the number of the reference that a token belongs to.
+    from being read. `targets` (B, S) are tokens, `IGNORED` where a row has fewer, and `sources`
+    (B, S) the places in the row whose output tells them. With several references a row there are
+    also `position_ids` (B, T) and `reference` (B, T): 0 in the prompt, else the number of the
+    reference that a token belongs to.
     """
     causal, targets = causal_of(model), batch["targets"]
     told: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}

@@ -148,9 +148,8 @@ def token_loss() -> Metric:
     )  # fmt: skip
 
 
-def perplexity() -> Metric:
-    """Return the exponential of the token loss."""
-    loss = token_loss()
+def perplexity(loss: Metric) -> Metric:
+    """Return the exponential of `token_loss`, of the same sums."""
     return Metric(
         "perplexity", "perplexity",
         "exponential of the mean negative log-likelihood a supervised token of the true texts",

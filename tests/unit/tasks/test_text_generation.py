@@ -27,6 +27,9 @@ REFERENCES = [
     ["The inn is dear.", "Dear inn.", "By the river there is a dear inn."],
     ["No."],
 ]
+SCORED = pl.DataFrame(
+    {"hypothesis": ["a", ""], "reference": [["a"], ["b"]], "nll": [3.0, 1.0], "tokens": [2, 2]}
+)
 ROWS = table_of({"prompt": PROMPTS, "reference": REFERENCES})
 
 
@@ -248,10 +251,11 @@ def test_commonest_reference_is_the_baseline():
 def test_perplexity_is_the_exponential_of_the_token_loss():
     from peft_ablation.metrics.metric import statistics_of, sum_columns, value_of
 
-    metrics = {metric.name: metric for metric in task_of().metrics}
-    rows = pl.DataFrame({"nll": [3.0, 1.0], "tokens": [2, 2]})
+    every = task_of().metrics
+    assert statistics_of(every, SCORED).shape == (2, len(sum_columns(every)))
+    metrics = {metric.name: metric for metric in every}
     metric = metrics["perplexity"]
-    sums = statistics_of([metric], rows).sum(axis=0)
+    sums = statistics_of([metric], SCORED).sum(axis=0)
     assert value_of(metric, sum_columns([metric]), sums) == pytest.approx(2.718281828)
 
 

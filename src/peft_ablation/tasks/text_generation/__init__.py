@@ -121,7 +121,8 @@ class TextGeneration(Task):
             "answers": texts.answer_metrics,
         }
         measured = [metric for name in self.settings["measures"] for metric in of_measure[name]()]
-        return (*measured, texts.token_loss(), texts.perplexity())
+        loss = texts.token_loss()
+        return (*measured, loss, texts.perplexity(loss))
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest reference of the training split."""
