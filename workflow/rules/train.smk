@@ -61,6 +61,7 @@ for arm_name in TRAINED:
             train=SPLITS["train"],
             val=SPLITS["val"],
             init_from=start_of(arm_name),
+            chosen=chosen_rate(arm_name),
             previous=previous_chunk(arm_name),
         output:
             chunk=temp(directory(f"{RESULTS}/runs/{arm_name}/seed-{{seed}}/chunk-{{chunk}}")),
@@ -80,7 +81,7 @@ for arm_name in TRAINED:
         params:
             task=task_protocol(),
             arm_name=arm_name,
-            arm=arm_protocol(arm_name),
+            arm=trained_protocol(arm_name),
             train=protocol(STUDY.train),
             protocol=PROTOCOL_VERSION,
             # No rule declares this folder: Snakemake deletes the declared outputs of a failed job.

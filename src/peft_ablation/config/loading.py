@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from peft_ablation.as_published import OF_TEXTS
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of, model_type_of
@@ -24,6 +25,7 @@ from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.config.tune import Grids, grids, refuse_swept_rates
 from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
@@ -151,6 +153,13 @@ class Config(Section):
         return _load_other(site.model_dump_json(), chain)
 
     @property
+    def grids(self) -> Grids:
+        """Learning rates that each arm tries, ascending; none of a study without `tune`."""
+        arms = self.study.arms
+        trained = {name: arms[name].learning_rate for name in arms if self.method(name).trains}
+        return grids(self.study.tune, trained, arms)
+
+    @property
     def reference(self) -> str | None:
         """The arm that others are compared with: named, or the first that trains every weight."""
         if self.study.reference is not None:
@@ -184,6 +193,7 @@ def load_config(
     raw = _filled(raw)
     if isinstance(raw.get("arms"), Mapping):
         try:
+            refuse_swept_rates(raw)
             raw["arms"] = expanded_sweeps(raw["arms"], most=_most_arms(raw.get("max_arms")))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -298,7 +308,12 @@ def _check(config: Config, where: str) -> None:
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
     _check_columns(config.source, config, where)
+    try:
+        _ = config.grids
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     _check_forgetting(config, where)
+    _check_subgroups(config, where)
     for name in study.arms:
         _check_circle(config, (name,), where)
         _check_parts(config, (name,), where)
@@ -314,7 +329,14 @@ def _check(config: Config, where: str) -> None:
                 config.config_of(base.run)
         except InputError as error:
             raise InputError(f"{where}: {key}base.run: {error}") from None
-    for name in study.arms:
+    for name, arm in study.arms.items():
+        told = arm.as_published.told if arm.as_published is not None else {}
+        for defect in OF_TEXTS:
+            if defect in told and not config.task.token_labels:
+                raise InputError(
+                    f"{where}: arms.{name}.as_published.{defect}: task {study.task.name} has no "
+                    "labels of tokens, so there is nothing to do wrong; leave it out"
+                )
         method = config.method(name)
         try:
             architecture = config.architecture(name)
@@ -363,7 +385,8 @@ def _check_columns(source: Source, config: Config, where: str) -> None:
         return
     name = config.study.task.name
     needed = task.needs(config.study.task.model_dump(mode="json"))
-    known = (*NAMED_COLUMNS, *dict.fromkeys((*task.columns, *needed, *task.optional)))
+    read = (*task.columns, *needed, *task.optional, *config.study.score.subgroups)
+    known = (*NAMED_COLUMNS, *dict.fromkeys(read))
     for column in sorted(found):
         if column not in known:
             raise InputError(
@@ -376,6 +399,31 @@ def _check_columns(source: Source, config: Config, where: str) -> None:
                 f"{where}: data.columns: no {column!r}, which task {name} reads, found "
                 f"{', '.join(sorted(found))}; say which column of the table it is"
             )
+
+
+def _check_subgroups(config: Config, where: str) -> None:
+    """Refuse subgroups by columns that the examples lack, and by those of the chain itself."""
+    source, task = config.source, config.task
+    found = source.columns
+    own = task.told(config.study.task.model_dump(mode="json"))
+    chain = {*NAMED_COLUMNS, "image", *(name for unit in source.units.values() for name in unit)}
+    allowed = sorted({*(found or ()), *source.subgroups} - chain)
+    for column in config.study.score.subgroups:
+        if column in chain or column in own:
+            what = "an id or a path" if column in chain else "shown anyway"
+            raise InputError(
+                f"{where}: score.subgroups: found {column!r}, which is {what}; expected a column "
+                f"that divides examples into few groups{_listed(allowed)}"
+            )
+        if column not in allowed and (found is not None or source.subgroups):
+            raise InputError(
+                f"{where}: score.subgroups: found {column!r}, which is no column of the examples"
+                f"{_listed(allowed)}{near_miss(column, allowed)}"
+            )
+
+
+def _listed(allowed: Sequence[str]) -> str:
+    return f", allowed: {', '.join(allowed)}" if allowed else ""
 
 
 def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:

@@ -21,6 +21,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from peft_ablation.config.arms import MOST_ARMS
 from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.section import Name, Section, Seed, Share
+from peft_ablation.config.tune import Tune
 from peft_ablation.errors import InputError
 from peft_ablation.methods import ArmSettings, method_class
 from peft_ablation.sources import DataSettings, source_class
@@ -198,6 +199,8 @@ class Score(Section):
     margin: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """By metric, in its unit: how much worse than the reference an arm may be and still be good
     enough (`{accuracy: 0.02}`). Choose it before looking at the scores."""
+    subgroups: tuple[str, ...] = ()
+    """Columns of the examples table (view, sex, genre) by whose values scores are shown apart."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)
@@ -219,6 +222,8 @@ class Study(Section):
     images: Images = Images()
     base: Base = Base()
     train: Train = Train()
+    tune: Tune | None = None
+    """How learning rates are chosen; null: they are those of the arms, not tuned."""
     arms: dict[Name, AnyArm] = Field(min_length=1)
     """The arms by name; each becomes the rules `train_<name>`."""
     max_arms: int = Field(MOST_ARMS, ge=1)
@@ -237,6 +242,15 @@ class Study(Section):
         if self.reference is not None and self.reference not in self.arms:
             raise ValueError(
                 f"reference: found {self.reference!r}, expected an arm: {', '.join(self.arms)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trials_are_no_longer(self) -> Self:
+        epochs = self.tune.epochs if self.tune is not None else None
+        if epochs is not None and epochs > self.train.epochs:
+            raise ValueError(
+                f"tune.epochs: found {epochs}, expected at most train.epochs, {self.train.epochs}"
             )
         return self
 

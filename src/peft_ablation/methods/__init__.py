@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
+from peft_ablation.as_published import AsPublished
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.section import Section
@@ -40,6 +41,8 @@ class ArmSettings(Section):
     """What this arm starts from, where it is not the study's `base`."""
     init_from: RunOf | None = None
     """A run whose trained weights (an adapter's, say) this arm starts from; new heads stay new."""
+    as_published: AsPublished | None = None
+    """Defects of a published protocol, switched on to see what they do; null: none."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def select_checkpoint(
     if wrong:
         raise InputError(f"chunk {chunk}: {wrong}; delete the folder and run again")
     state = read_json(chunk / "state.json")
+    made_from = read_json(chunk / "manifest.json")["fingerprint"]
     rows = state["history"]
     with whole_folder(model) as part:
         shutil.copytree(chunk / BEST, part, dirs_exist_ok=True)
@@ -72,7 +73,7 @@ def select_checkpoint(
         write_text(part / "README.md", _model_card(part, study, arm_name, seed, state, base))
         weights = next(iter(sorted(part.glob("*.safetensors"))))
         written = manifest(
-            read_json(chunk / "manifest.json")["fingerprint"],
+            made_from,
             {"weights": weights},
         )
         write_json(part / "manifest.json", written)
@@ -116,7 +117,7 @@ def select_checkpoint(
             "tokens_per_second": total("tokens") / total("seconds_training"),
             "device": state["device"],
             "precision": state["precision"],
-            "learning_rate": arm["learning_rate"],
+            "learning_rate": made_from["arm"]["learning_rate"],
             "base": Path(base).name,
             "manifest": written,
         },

@@ -94,7 +94,10 @@ def own_keys(kind: str, name: str) -> list[Key]:
 
 def is_common(key: Key, section: str, common: type[BaseModel]) -> bool:
     """Tell whether a key is one of those that all of a kind have, default and all."""
-    field = common.model_fields.get(key.name.removeprefix(section))
+    own, _, below = key.name.removeprefix(section).partition(".")
+    field = common.model_fields.get(own)
+    if below:
+        return field is not None
     return field is not None and (field.is_required(), field.default) == (
         key.field.is_required(), key.field.default,
     )  # fmt: skip
