@@ -142,6 +142,22 @@ def test_a_finished_suite_has_nothing_to_do_alone_or_together(
     assert "Nothing to be done" in alone.stdout + alone.stderr
 
 
+def test_the_report_of_a_suite_begins_with_what_the_suite_found(
+    finished: Path, tmp_path: Path, snakemake: Snakemake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workflow"))
+    page = tmp_path / "report.html"
+    snakemake(finished, "suite", "--config", "suite=lines", "--report", str(page))
+    html = page.read_text()
+    told = (finished / "results/suites/lines/comparison/suite_summary.txt").read_text().strip()
+    assert told.startswith("Lines compares 3 arms (fft, shift and more) in 2 studies")
+    assert told in html
+    assert html.index(told) < html.index("Several studies, run as one")
+    assert {"suite.svg", "critical_difference.svg", "suite_tests.csv"} <= set(
+        re.findall(r"[\w.]+\.(?:svg|csv)", html)
+    )
+
+
 def test_two_runs_from_scratch_give_the_same_bytes(
     finished: Path, folder: Path, snakemake: Snakemake
 ) -> None:

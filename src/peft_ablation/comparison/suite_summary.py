@@ -30,6 +30,7 @@ def suite_summary(
         f"split and test set, with {each} seed{'s' * (seeds[-1] > 1)} an arm; scores are "
         f"{', '.join(metrics)}.",
         *(_against(row, outcomes) for row in rows),
+        "Where an arm has one seed this is about its run alone." if seeds[0] < 2 else "",
         _ranks(tests),
         "A smoke run: its scores mean nothing." if smoke else "",
     ]

@@ -24,6 +24,8 @@ def test_it_names_arms_studies_metrics_and_what_came_out() -> None:
     assert "Against fft, lora_a_ is better in 0, worse in 1 and not told apart in 1 of 2" in said
     assert "The best mean rank, 1.25, has fft; too few arms or studies" in said
     assert "mean nothing" not in said
+    assert "its run alone" not in said
+    assert "its run alone" in told(outcome("x", {"a": 0.5, "b": 0.4}, a={"seeds": 1}))
 
 
 def test_it_says_what_friedman_s_test_finds() -> None:
