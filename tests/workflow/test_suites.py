@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import subprocess
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def test_the_report_of_a_suite_begins_with_what_the_suite_found(
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workflow"))
     page = tmp_path / "report.html"
     snakemake(finished, "suite", "--config", "suite=lines", "--report", str(page))
-    html = page.read_text()
+    html = unescape(page.read_text())
     told = (finished / "results/suites/lines/comparison/suite_summary.txt").read_text().strip()
     assert told.startswith("Lines compares 3 arms (fft, shift and more) in 2 studies")
     assert told in html
