@@ -3,8 +3,7 @@
 # `tune_<arm>_chunk` is one chunk of one trial, `tune_<arm>` asks for all trials of the arm.
 import re
 
-from peft_ablation.training.checkpoint import PROTOCOL_VERSION
-from peft_ablation.training.inputs import MAY_DIVERGE
+from peft_ablation.training.checkpoint import MAY_DIVERGE, PROTOCOL_VERSION
 from peft_ablation.training.tuning import with_chosen_rate
 
 GRIDS = {arm: {repr(rate): rate for rate in rates} for arm, rates in CONFIG.grids.items()}

@@ -11,8 +11,8 @@ from tiny_study import TinyStudy, changed
 
 from peft_ablation.artifacts import read_json, sha256_file, write_json
 from peft_ablation.errors import InputError
+from peft_ablation.training.checkpoint import MAY_DIVERGE
 from peft_ablation.training.chunk import train_chunk
-from peft_ablation.training.inputs import MAY_DIVERGE
 from peft_ablation.training.tuning import (
     choose_learning_rate,
     edge_of,
