@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"sources"},
     {"metrics"},
     {"bases"},
-    {"config.base"},
+    {"config.base", "as_published"},
     {"methods", "tasks"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},
@@ -66,6 +66,7 @@ ENGINE = [
     *(SOURCE / name for name in ("training", "scoring", "comparison", "figures", "data", "config")),
     SOURCE / "metrics" / "metric.py",
     SOURCE / "metrics" / "bootstrap.py",
+    SOURCE / "metrics" / "randomisation.py",
     SOURCE / "plugins.py",
     SOURCE / "tasks" / "__init__.py",
     SOURCE / "methods" / "__init__.py",

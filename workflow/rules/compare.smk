@@ -3,15 +3,19 @@
 
 rule compare_arms:
     input:
+        **({"forgetting": FORGOTTEN} if STUDY.forgetting else {}),
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
+        by_group=rules.compare_by_group.output,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
             *([rules.count_equal_images.output.account] if TASK.images else []),
         ],
         trials=expand(TRIALS, arm=GRIDS),
+        views=rules.compare_views.output.table if TRAINED else [],
+        pareto=rules.find_pareto_fronts.output.table,
     output:
         words=f"{RESULTS}/comparison/words.json",
         estimates=f"{RESULTS}/comparison/estimates.json",
@@ -163,6 +167,25 @@ rule plot_quality_cost:
         "../scripts/plot_quality_cost.py"
 
 
+if STUDY.forgetting:
+
+    rule plot_forgetting:
+        input:
+            table=FORGOTTEN,
+            comparison=rules.compare_arms.output.table,
+            words=rules.compare_arms.output.words,
+        output:
+            figure("forgetting", "1. Comparison", "Forgetting against quality"),
+        log:
+            f"{RESULTS}/logs/plot_forgetting.log",
+        conda:
+            "../../envs/tables.yaml"
+        message:
+            "Drawing what is forgotten against quality"
+        script:
+            "../scripts/plot_forgetting.py"
+
+
 rule plot_split_balance:
     input:
         balance=rules.stratify_splits.output.balance,
@@ -264,7 +287,12 @@ rule plot_comparison:
         rules.plot_quality.output,
         rules.plot_cost.output,
         rules.plot_quality_cost.output,
+        rules.plot_views.output,
+        rules.plot_pareto_fronts.output,
         SOURCE_FIGURES,
+        rules.plot_forgetting.output if STUDY.forgetting else [],
         rules.plot_split_balance.output,
+        GROUP_FIGURES,
         SWEEP_FIGURES,
         TASK_FIGURES,
+        CLAIM_FIGURES,

@@ -73,6 +73,23 @@ AnyData = Annotated[DataSettings, PlainValidator(_read_by("source", source_class
 AnyArm = Annotated[ArmSettings, PlainValidator(_read_by("method", method_class)), _WHOLE]
 
 
+class Forgetting(Section):
+    """What the base was made for, on which each arm is scored again."""
+
+    pretraining: int | None = Field(None, ge=2)
+    """Of base `phantom`: so many schematic images with their captions as it was pre-trained on,
+    but drawn apart."""
+    data: AnyData | None = None
+    """Examples of what the base could do before, held out from its training: read as the study's
+    `data` is, and scored by the study's task."""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if (self.pretraining is None) == (self.data is None):
+            raise ValueError("expected one of pretraining and data")
+        return self
+
+
 class Split(Section):
     """How rows are divided into training, validation and test."""
 
@@ -182,6 +199,8 @@ class Score(Section):
     margin: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """By metric, in its unit: how much worse than the reference an arm may be and still be good
     enough (`{accuracy: 0.02}`). Choose it before looking at the scores."""
+    subgroups: tuple[str, ...] = ()
+    """Columns of the examples table (view, sex, genre) by whose values scores are shown apart."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)
@@ -212,6 +231,8 @@ class Study(Section):
     reference: Name | None = None
     """Arm that the others are compared with; null: the first that trains every weight."""
     score: Score = Score()
+    forgetting: Forgetting | None = None
+    """Score each arm on its base's own task too; null: not measured."""
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:
@@ -243,6 +264,17 @@ class Study(Section):
             )
         if self.train.num_processes > self.train.batch_size:
             raise ValueError("train.num_processes is larger than train.batch_size")
+        return self
+
+    @model_validator(mode="after")
+    def _pretraining_is_known(self) -> Self:
+        if self.forgetting is not None and self.forgetting.pretraining is not None:
+            for name in self.arms:
+                if self.base_of(name).kind != "phantom":
+                    raise ValueError(
+                        f"forgetting.pretraining: arm {name} starts from another base, expected "
+                        "id phantom; name held-out examples with forgetting.data"
+                    )
         return self
 
     def base_of(self, arm: str) -> Base:

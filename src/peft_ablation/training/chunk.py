@@ -79,6 +79,9 @@ def _train_chunk(
         if start is not None:
             run.carry_best(start, folder)
             log.info("continuing %s from %s", name, start.folder)
+        if accelerator.is_main_process:
+            for defect, warning in run.protocol.defects.told.items():
+                log.warning("%s, as published (%s): %s", name, defect, warning)
         last = min((chunk + 1) * settings["epochs_per_chunk"], settings["epochs"])
         for epoch in range(run.position.epoch, last):
             if run.position.stopped:
