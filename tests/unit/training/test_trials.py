@@ -149,6 +149,8 @@ def test_a_trial_that_diverges_ends_and_its_later_chunks_pass_it_on(
     for number, previous in enumerate([None, tmp_path / "chunk-0"]):
         job = tiny_study.job(tmp_path / f"chunk-{number}", "fft", epochs_per_chunk=2)
         train_chunk(**changed(job, **exploding) | {"chunk": number, "previous": previous})
+    first, second = (read_json(tmp_path / f"chunk-{n}" / "state.json") for n in (0, 1))
+    assert second["record"] == first["record"]  # seconds, too: it was not tried again
     record_trial(tmp_path / "chunk-1", history=tmp_path / "h.csv", trial=tmp_path / "t.json")
     trial = read_json(tmp_path / "t.json")
     assert (trial["learning_rate"], trial["val_loss"], trial["epochs"]) == (1e30, None, 0)
