@@ -52,7 +52,7 @@ def chunk(
         folder / "manifest.json",
         {
             "files": {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)}},
-            "fingerprint": {"arm": {"method": "full", "learning_rate": rate}},
+            "fingerprint": {"arm": {"method": "full", "learning_rate": rate}, "seed": 9},
         },
     )
     return folder
@@ -80,9 +80,9 @@ def test_the_lowest_loss_of_any_epoch_wins_and_not_that_of_the_last(tmp_path: Pa
         "arm": "fft", "learning_rate": 2e-3, "val_loss": 0.5, "learning_rate_at_edge": "no",
     }  # fmt: skip
     assert table.rows() == [
-        (1e-3, 0.6, 2, 2, 4.0, False),
-        (2e-3, 0.5, 1, 2, 4.0, True),
-        (4e-3, 0.7, 2, 2, 4.0, False),
+        (1e-3, 9, 0.6, 2, 2, 4.0, False),
+        (2e-3, 9, 0.5, 1, 2, 4.0, True),
+        (4e-3, 9, 0.7, 2, 2, 4.0, False),
     ]
     assert pl.read_csv(tmp_path / "b.csv")["val_loss"].to_list() == [0.5, 0.9]
 
