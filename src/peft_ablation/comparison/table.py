@@ -259,7 +259,7 @@ def _identity(
         "trainable_percent": 100 * trainable / total,
         # What the run was made with, which is not the setting's where the arm is tuned.
         "learning_rate": cost.get("learning_rate") or setting["learning_rate"],
-        **tuning_columns(trials),
+        **tuning_columns(trials, [run.seed for run in runs]),
     }
 
 
