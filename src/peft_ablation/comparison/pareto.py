@@ -252,7 +252,7 @@ def pareto_blocks(
             ],
         ),
         Paragraph(
-            f"An arm is on the front where no other has as good a {title} for at most its cost, and "
+            f"An arm is on the front where no other has as good a {title} for at most its cost and "
             "is better in one of the two. Percentages are the share of "
             f"{DRAWS:,} simulated studies in which it is: scores of all arms are drawn together "
             "from what is known of the test groups, which they share, and of each arm's seeds. "

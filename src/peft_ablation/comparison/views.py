@@ -240,7 +240,7 @@ def views_blocks(rows: Sequence[Mapping[str, Any]], device: str) -> list[Block]:
             "average when their mean best was no worse than the reference arm's in the end, and "
             "in brackets this over what the reference itself needed; an empty cell: never, in "
             f"the epochs it had. Seconds are wall time of optimizer steps on {device}, without "
-            f"evaluation, saving and waiting.{alike}{without}"
+            f"evaluation, saving, waiting and tuning.{alike}{without}"
         ),
         Paragraph(
             "These are validation losses, not test scores: training knows them at the end of every "

@@ -25,6 +25,7 @@ from peft_ablation.figures import (
     plot_quality,
     plot_quality_cost,
     plot_split_balance,
+    plot_tuning,
     plot_views,
 )
 from peft_ablation.figures.for_task import FigureInputs, draw_task_figure
@@ -138,6 +139,23 @@ def draw_loss_curves(folder: Path, names: list[str], outputs):
         ).write_csv(path)
         paths.append(path)
     plot_loss_curves(paths, runs=runs, outputs=outputs)
+
+
+def draw_tuning(folder: Path, names: list[str], outputs):
+    paths = []
+    for number, name in enumerate(names):
+        paths.append(folder / f"{name}.csv")
+        pl.DataFrame(
+            {
+                "learning_rate": [10.0 ** (power - number) for power in (-3, -2, -1)],
+                "val_loss": [0.5 + 0.1 * number, 0.4, None],
+                "best_epoch": [3, 2, 1],
+                "epochs": [3, 3, 1],
+                "train_seconds": [9.0, 9.0, 3.5],
+                "chosen": [False, True, False],
+            }
+        ).write_csv(paths[-1])
+    plot_tuning(paths, arms=names, outputs=outputs)
 
 
 def labels_table(path: Path, rows: int, seed: int) -> Path:
@@ -256,6 +274,7 @@ FIGURES = {
     "cost": draw_cost,
     "quality_cost": draw_quality_cost,
     "loss_curves": draw_loss_curves,
+    "tuning": draw_tuning,
     "label_counts": draw_label_counts,
     "split_balance": draw_split_balance,
     "examples": draw_examples,
