@@ -106,7 +106,7 @@ def test_every_study_plans_its_jobs_offline(
 def test_smoke_of_the_mimic_studies_plans_its_arms(
     study: str, arms: set[str], tmp_path: Path, snakemake: Snakemake
 ) -> None:
-    """Their data path is that of mimic_cxr_git's smoke, their arms run in a phantom twin's."""
+    """Their data path is that of mimic_cxr_git's smoke, their arms run in unit tests."""
     words = [f"study={study}", "smoke=true", f"data_root={tree(tmp_path / 'tree')}"]
     found = jobs(snakemake(tmp_path / "run", "--dry-run", "--config", *words))
     assert {rule for rule in found if rule.startswith("train_")} == {

@@ -23,8 +23,11 @@ DATA = {
 """Folder of test data by study; others bring their own."""
 ALIKE = {"glue_mnli", "glue_mrpc", "glue_qnli", "glue_qqp", "glue_rte", "glue_sst2"}
 """GLUE studies that differ from the two above in their columns alone, which are read elsewhere."""
-TWINS = {"mimic_cxr_target_modules", "mimic_cxr_ranks", "mimic_cxr_methods"}
-"""Studies with the data and the smoke of mimic_cxr_git, and with arms that a phantom twin runs."""
+TWINS = {
+    "mimic_cxr_target_modules", "mimic_cxr_ranks", "mimic_cxr_methods",
+    "phantom_cxr_target_modules",
+}  # fmt: skip
+"""Studies with the data and the smoke of one that is run, and other arms, which unit tests run."""
 AUDITS = {"mimic_cxr_git_as_published", "phantom_cxr_audit", "phantom_cxr_audit_image_split"}
 """Studies whose smoke would repeat those of phantom_cxr_as_published and of what they extend."""
 PROTOCOLS = {"glue_roberta"}
