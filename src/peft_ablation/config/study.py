@@ -82,6 +82,8 @@ class Forgetting(Section):
     data: AnyData | None = None
     """Examples of what the base could do before, held out from its training: read as the study's
     `data` is, and scored by the study's task."""
+    task: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the task that differ on these examples, such as its prompt."""
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
