@@ -14,6 +14,7 @@ rule compare_arms:
         ],
     output:
         words=f"{RESULTS}/comparison/words.json",
+        looks=f"{RESULTS}/comparison/looks.csv",
         estimates=f"{RESULTS}/comparison/estimates.json",
         table=report(
             f"{RESULTS}/comparison/comparison.csv",
@@ -67,6 +68,7 @@ if ELSEWHERE:
             accounts=rules.compare_arms.input.accounts,
         output:
             words=f"{RESULTS}/others/words.json",
+            looks=f"{RESULTS}/others/looks.csv",
             estimates=f"{RESULTS}/others/estimates.json",
             table=f"{RESULTS}/others/comparison.csv",
             markdown=f"{RESULTS}/others/comparison.md",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
 from peft_ablation.comparison.by_group import by_group_blocks
 from peft_ablation.comparison.decision import Compared, Decision, decide
+from peft_ablation.comparison.looks import looks_table
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.words import Words, refuse_unknown
@@ -27,6 +28,7 @@ from peft_ablation.errors import InputError
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
 from peft_ablation.provenance import manifest as describe
+from peft_ablation.scoring.scores import SHUFFLED
 from peft_ablation.tasks import Task, open_task
 
 log = logging.getLogger(__name__)
@@ -79,17 +81,19 @@ def compare_arms(
     published: Sequence[Mapping[str, Any]],
     table: str | Path,
     words: str | Path,
+    looks: str | Path,
     estimates: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
     manifest: str | Path,
     accounts: Sequence[str | Path] = (),
-    by_group: Sequence[str | Path] = (),
+    by_group: tuple[str | Path, str | Path] | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
     `published` are the numbers that `peft_ablation.comparison.published` reads.
+    `looks` (CSV): scores of changed inputs and of baselines, see `peft_ablation.comparison.looks`.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     `accounts` are those of the splits and of equal images, which the page quotes; `by_group` are
     table and account of `peft_ablation.comparison.by_group`, a section of the page.
@@ -120,14 +124,27 @@ def compare_arms(
             }
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
+    columns = sum_columns(metrics)
+    seen = looks_table(
+        {
+            arm: {
+                name: [run.sums[name] for run in loaded if run.arm == arm]
+                for name in loaded[0].sums
+                if all(name in run.sums for run in loaded)
+            }
+            for arm in arms
+        },
+        columns, metrics, _unscored(loaded[0].scores, said), said, confidence,
+    )  # fmt: skip
     blocks = comparison_page(
-        rows, said, study=study, reference=reference, confidence=confidence,
+        rows, said, seen, study=study, reference=reference, confidence=confidence,
         tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
-        by_group=by_group_blocks(*by_group, said, confidence) if by_group else (),
+        by_group=by_group_blocks(*by_group, said, confidence) if by_group is not None else (),
     )  # fmt: skip
     write_table(comparison, table)
+    write_table(seen, looks)
     write_json(words, said.as_json())
     write_json(
         estimates,
@@ -141,6 +158,16 @@ def compare_arms(
     inputs = {str(path): Path(path) for path in (*scores, *sums, *costs)}
     write_json(manifest, {"study": study, **describe(config, inputs)})
     log.info("compared %d arms over %d runs", len(arms), len(loaded))
+
+
+def _unscored(scores: Mapping[str, Any], words: Words) -> dict[str, list[str]]:
+    """Return the compared metrics that a set of predictions has not, by the set's name."""
+    sets = {**scores, **scores["baselines"]}
+    names = (SHUFFLED, *words.controls, *words.baselines)
+    return {
+        name: [metric for metric in words.compared if (sets.get(name) or {}).get(metric) is None]
+        for name in names
+    }
 
 
 def _load(
