@@ -157,6 +157,8 @@ class Task(ABC):
     `heads_of`."""
     example: ClassVar[str] = "example"
     """What a row is called on pages, in the singular."""
+    token_labels: ClassVar[bool] = False
+    """Whether batches hold `input_ids` and `labels`, one a token, of texts with a prompt."""
     own_forward: ClassVar[bool] = False
     """Whether the loss runs parts of the model itself. A method that wraps the whole forward pass
     (prompts, prefixes) would be ignored without a word, so it is refused."""

@@ -58,6 +58,7 @@ class Captioning(Task):
     architectures: ClassVar[Mapping[str, str]] = {"git": "GitForCausalLM"}
     not_training = ("max_new_tokens", "num_beams", "findings")
     tokenizer = True
+    token_labels = True
     own_forward = True
     frozen_part = ("git.image_encoder.", "git.visual_projection.")
     example = "report"
