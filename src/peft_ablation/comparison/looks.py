@@ -22,13 +22,13 @@ SUMS = Mapping[str, Mapping[str, Sequence[Array]]]
 """By arm and by set of predictions: the sums by group (G, columns) of each run."""
 
 SHUFFLED_TITLE: Final = "inputs shuffled"
-KINDS: Final = ("own", "control", "baseline")
 COLUMNS: Final = {
-    "arm": pl.String, "given": pl.String, "kind": pl.Enum(KINDS), "title": pl.String,
+    "arm": pl.String, "given": pl.String, "kind": pl.String, "title": pl.String,
     "metric": pl.String, "score": pl.Float64, "score_low": pl.Float64, "score_high": pl.Float64,
     "above": pl.Float64, "above_low": pl.Float64, "above_high": pl.Float64,
 }  # fmt: skip
-"""Columns of looks.csv; `above` is the score of the model's own inputs less this one."""
+"""Columns of looks.csv; `kind` is `own`, `control` or `baseline`, `above` is the score
+of the model's own inputs less this one."""
 
 
 def looks_table(
@@ -60,6 +60,7 @@ def looks_table(
                     continue
                 scores = ArmScores.of(score, sets[name])
                 runs = [float(score(run.sum(axis=0))) for run in sets[name]]
+                alone = None if scores is None else estimate(scores)
                 pair = None
                 if own is not None and scores is not None and name != MODEL:
                     pair = _less(own, scores)
@@ -68,12 +69,12 @@ def looks_table(
                         "arm": arm, "given": name, "kind": kind, "title": title,
                         "metric": metric.name,
                         "score": None if np.isnan(runs).any() else float(np.mean(runs)),
-                        **_ends("score", scores and estimate(scores), confidence, metric.bounds),
+                        **_ends("score", alone, confidence, metric.bounds),
                         "above": pair and pair.value,
                         **_ends("above", pair, confidence),
                     }
                 )  # fmt: skip
-    return pl.DataFrame(rows, schema=COLUMNS)
+    return pl.DataFrame(rows, schema=dict(COLUMNS))
 
 
 def _less(own: ArmScores, other: ArmScores) -> Estimate:

@@ -477,7 +477,7 @@ def test_words_are_those_of_the_task_and_come_back_from_their_file(compare, tmp_
     assert words.shown == ("bleu",)
     assert words.axis("bleu") == "BLEU (0 to 100)"
     assert not words.metrics["test_loss"]["higher_is_better"]
-    assert list(words.baselines) == ["constant_report", "label_prior", "best_prior"]
+    assert list(words.baselines) == ["constant_report", "label_prior", "best_prior", "nearest"]
     verdicts = {words.claim(claim) for claim in words.claims}
     assert verdicts == {
         "beats_constant_report_bleu",
