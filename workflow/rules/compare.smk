@@ -18,6 +18,7 @@ rule compare_arms:
         pareto=rules.find_pareto_fronts.output.table,
     output:
         words=f"{RESULTS}/comparison/words.json",
+        looks=f"{RESULTS}/comparison/looks.csv",
         estimates=f"{RESULTS}/comparison/estimates.json",
         table=report(
             f"{RESULTS}/comparison/comparison.csv",
@@ -73,6 +74,7 @@ if ELSEWHERE:
             trials=[],
         output:
             words=f"{RESULTS}/others/words.json",
+            looks=f"{RESULTS}/others/looks.csv",
             estimates=f"{RESULTS}/others/estimates.json",
             table=f"{RESULTS}/others/comparison.csv",
             markdown=f"{RESULTS}/others/comparison.md",

@@ -158,6 +158,7 @@ def compare(tmp_path: Path):
             table=tmp_path / "comparison.csv",
             words=tmp_path / "words.json",
             estimates=tmp_path / "estimates.json",
+            looks=tmp_path / "looks.csv",
             markdown_page=tmp_path / "comparison.md",
             html_page=tmp_path / "comparison.html",
             manifest=tmp_path / "manifest.json",
@@ -257,6 +258,7 @@ def test_pairing_narrows_the_difference_of_like_arms(compare, tmp_path):
         table=tmp_path / "c.csv",
         words=tmp_path / "w.json",
         estimates=tmp_path / "e.json",
+        looks=tmp_path / "looks.csv",
         markdown_page=tmp_path / "c.md",
         html_page=tmp_path / "c.html",
         manifest=tmp_path / "m.json",
@@ -475,7 +477,7 @@ def test_words_are_those_of_the_task_and_come_back_from_their_file(compare, tmp_
     assert words.shown == ("bleu",)
     assert words.axis("bleu") == "BLEU (0 to 100)"
     assert not words.metrics["test_loss"]["higher_is_better"]
-    assert list(words.baselines) == ["constant_report", "label_prior", "best_prior"]
+    assert list(words.baselines) == ["constant_report", "label_prior", "best_prior", "nearest"]
     verdicts = {words.claim(claim) for claim in words.claims}
     assert verdicts == {
         "beats_constant_report_bleu",
