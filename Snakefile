@@ -56,10 +56,15 @@ else:
     include: "workflow/rules/splits.smk"
     include: "workflow/rules/images.smk"
     include: "workflow/rules/base.smk"
+    include: "workflow/rules/tune.smk"
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
+    include: "workflow/rules/budget.smk"
+    include: "workflow/rules/forgetting.smk"
+    include: "workflow/rules/by_group.smk"
     include: "workflow/rules/compare.smk"
     include: "workflow/rules/audit.smk"
+    include: "workflow/rules/write_up.smk"
 
 
 # The default target of an included file would not count.
@@ -68,3 +73,4 @@ rule all:
     input:
         rules.suite.input if config.get("suite") else rules.compare_arms.output,
         EVERYTHING if config.get("suite") else rules.plot_comparison.input,
+        [] if config.get("suite") else rules.write_up.output,

@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"provenance"},
     # How a section is written, and what needs no more.
     {"config.section"},
-    {"config.site", "config.arms", "config.swept"},
+    {"config.site", "config.arms", "config.swept", "config.tune"},
     {"data"},
     {"sources"},
     {"metrics"},
@@ -66,6 +66,7 @@ ENGINE = [
     *(SOURCE / name for name in ("training", "scoring", "comparison", "figures", "data", "config")),
     SOURCE / "metrics" / "metric.py",
     SOURCE / "metrics" / "bootstrap.py",
+    SOURCE / "metrics" / "randomisation.py",
     SOURCE / "plugins.py",
     SOURCE / "tasks" / "__init__.py",
     SOURCE / "methods" / "__init__.py",

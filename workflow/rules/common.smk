@@ -3,6 +3,7 @@ import sys
 
 from peft_ablation.as_published import of_training
 from peft_ablation.comparison.published import read_published
+from peft_ablation.comparison.summary import caption
 from peft_ablation.config.loading import load_config
 from peft_ablation.config.runs import runs_needed
 from peft_ablation.config.swept import SWEPT, swept_lines
@@ -203,6 +204,7 @@ config = {
         "task": {key: settings(STUDY.task)[key] for key in TASK.not_training},
         "eval_batch_size": STUDY.train.eval_batch_size or STUDY.train.batch_size,
         "tensorboard": CONFIG.site.tensorboard,
+        "caption": caption(CONFIG.name, settings(STUDY), CONFIG.reference),
     },
 }
 # Figures that the source's rules add to the comparison.

@@ -59,6 +59,18 @@ def with_interval(row: Mapping[str, Any], column: str, digits: int, sign: str = 
     return f"{value:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
 
 
+def p_cell(value: float | None) -> str:
+    """Return a p value as a cell says it."""
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def said_p(value: float) -> str:
+    """Return a p value as a sentence says it."""
+    return p_cell(value) if value < 0.001 else f"= {p_cell(value)}"
+
+
 def markdown(blocks: Sequence[Block]) -> str:
     """Return the page as Markdown (tables as on GitHub)."""
     return "\n".join(_markdown(block) + "\n" for block in blocks)
@@ -66,12 +78,16 @@ def markdown(blocks: Sequence[Block]) -> str:
 
 def html(blocks: Sequence[Block], title: str) -> str:
     """Return the page as one HTML file without scripts or anything from elsewhere."""
-    body = "\n".join(_html(block) for block in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+        f"<body>\n{html_of(blocks)}\n</body>\n</html>\n"
     )
+
+
+def html_of(blocks: Sequence[Block]) -> str:
+    """Return the blocks as HTML elements, for a page of its own frame."""
+    return "\n".join(_html(block) for block in blocks)
 
 
 _STYLE = """

@@ -56,6 +56,16 @@ class Kept:
     """What it needs on disk besides the base."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A finished run that another model is made of."""
+
+    arm: str
+    method: "Method"
+    model: Path
+    """Its model folder."""
+
+
 class Method(ABC):
     """A method, bound to the settings of an arm (plain values of its `Settings`).
 
@@ -124,6 +134,19 @@ class Method(ABC):
     def inputs(self) -> tuple[str, ...]:
         """Absolute paths that `keep` reads besides the base."""
         return ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Arms of the study whose runs of the same seed `compose` makes its model of."""
+        return ()
+
+    @property
+    def merges(self) -> bool:
+        """Whether `load` gives the base's own modules, with all that was trained in their weights.
+
+        Else something is kept beside them.
+        """
+        return True
 
     @property
     def rank(self) -> int | None:
@@ -209,6 +232,17 @@ class Method(ABC):
         `heads_of` tells the task's heads of a loaded model.
         """
         return Kept(load_model(base))
+
+    def compose(
+        self,
+        load_model: "LoadModel",
+        base: str | Path,
+        folder: str | Path,
+        heads_of: "Callable[[nn.Module], Sequence[str]]",
+        parts: Sequence[Part],
+    ) -> "nn.Module":
+        """Write to `folder` what is made of finished runs, one for each of `parts`; return it."""
+        raise NotImplementedError
 
     @abstractmethod
     def save(self, model: "nn.Module", folder: str | Path) -> None:

@@ -59,7 +59,9 @@ class Position:
     best_val_loss: float = math.inf
     micro_batch_size: int = 0
     stopped: bool = False
-    """Early stopping has ended the run."""
+    """The run has ended before its last epoch: early stopping, or a trial that diverged."""
+    diverged: bool = False
+    """A trial's loss was not finite or too large."""
 
 
 class Run:

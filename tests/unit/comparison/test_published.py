@@ -112,7 +112,7 @@ def test_the_page_of_a_comparison_has_the_section_in_both_forms() -> None:
         "loses_half_when_shuffled": True, "honest_learning": True, "trainable_percent": 100.0,
         "examples_per_second": 1.0, "base": "b", "peak_memory_mb": 1.0, "adapter_mb": 1.0,
         "learning_rate": 1e-3, "best_epoch": "1", "epochs": 1, "memory_kind": "x", "device": "x",
-        "precision": "x",
+        "precision": "x", "tuning": "not tuned", "learning_rate_at_edge": None,
     }  # fmt: skip
 
     def page(published: list[dict[str, Any]]) -> Any:

@@ -23,7 +23,10 @@ KINDS: dict[str, tuple[str, str, type[BaseModel]]] = {
     "method": ("METHOD", "arms.<name>.", ArmSettings),
 }
 """What has settings of its own: attribute of its module, its section, settings that all have."""
-ELSEWHERE = {"arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`"}
+ELSEWHERE = {
+    "arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`",
+    "forgetting.data": "`data`",
+}  # fmt: skip
 """Keys whose own keys are those of another section."""
 NAMED = {"arms": "<name>.", "columns": "<role>.", "studies": "<name>."}
 """Mappings whose keys a person chooses."""
