@@ -18,7 +18,7 @@ ALWAYS = {
     "stratify_splits", "cache_images", "index_images", "count_equal_images",
     "cache_frozen_features", "select_checkpoint", "predict", "score", "compare_arms",
     "plot_loss_curves", "plot_quality", "plot_cost", "plot_quality_cost",
-    "plot_split_balance", "all",
+    "plot_split_balance", "write_up", "seal", "all",
 }  # fmt: skip
 THREE = {"train_fft_chunk", "train_lora_vision_chunk", "train_lora_text_chunk"}
 STUDIES = {

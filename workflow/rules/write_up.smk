@@ -32,3 +32,48 @@ rule write_up:
         "Writing the study up"
     script:
         "../scripts/write_up.py"
+
+
+rule seal:
+    input:
+        rules.compare_arms.output,
+        rules.plot_comparison.input,
+        rules.write_up.output,
+        EXAMPLES,
+        rules.stratify_splits.output,
+        runs(rules.predict.output),
+        runs(rules.score.output),
+        runs(f"{RUN}/model"),
+        runs(f"{RUN}/history.csv"),
+        runs(f"{RUN}/cost.json"),
+    output:
+        manifest=f"{RESULTS}/manifest.json",
+    log:
+        f"{RESULTS}/logs/seal.log",
+    conda:
+        "../../envs/tables.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        study=CONFIG.name,
+        config=settings(STUDY),
+    message:
+        "Hashing the finished study"
+    script:
+        "../scripts/seal.py"
+
+
+# Without inputs: what was changed by hand would be made anew before anyone could tell.
+rule verify:
+    log:
+        f"{RESULTS}/logs/verify.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        root=placed(RESULTS),
+    localrule: True
+    message:
+        "Hashing the study's files again"
+    script:
+        "../scripts/verify.py"

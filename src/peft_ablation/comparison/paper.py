@@ -9,6 +9,7 @@ from peft_ablation.artifacts import read_json, write_text
 from peft_ablation.comparison.pages import NONE, plain, with_interval
 from peft_ablation.comparison.summary import listed, named, sentence, summary, tested_on
 from peft_ablation.comparison.words import Words
+from peft_ablation.provenance import version_text
 
 Row = Mapping[str, Any]
 
@@ -204,15 +205,12 @@ def _controls(rows: Sequence[Row], words: Words) -> list[str]:
 
 
 def _software(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
-    code = manifest["code"]
-    commit = f", commit {code['git_commit'][:12]}" if code["git_commit"] else ""
-    changed = " with changes" if code["git_modified"] else ""
     found = manifest["packages"]
     releases = [f"{name} {found[name]}" for name in NAMED if found.get(name)]
     devices = list(dict.fromkeys(str(row["device"]) for row in rows if row["epochs"]))
     where = f" Training ran on {listed(devices)}." if devices else ""
     return (
-        f"Software: peft-ablation {code['version']}{commit}{changed}, Python {manifest['python']}, "
+        f"Software: peft-ablation {version_text(manifest['code'])}, Python {manifest['python']}, "
         f"{listed(releases)}.{where}"
     )
 
