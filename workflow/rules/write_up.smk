@@ -68,11 +68,11 @@ rule seal:
 rule verify:
     log:
         f"{RESULTS}/logs/verify.log",
+    localrule: True
     conda:
         "../../envs/tables.yaml"
     params:
         root=placed(RESULTS),
-    localrule: True
     message:
         "Hashing the study's files again"
     script:

@@ -91,7 +91,8 @@ def test_a_study_in_one_paragraph():
     assert told() == (
         "Study phantom_cxr compares fft, base and lora_ on the task image captioning, starting "
         "from tiny: 1,234 training reports from the source phantom, at most 4 epochs, 2 seeds "
-        "each, scored on 653 test reports of 273 subjects. Findings F1 (mean over seeds, 95 % interval), "
+        "each, scored on 653 test reports of 273 subjects. Findings F1 (mean over seeds, 95 % "
+        "interval), "
         "best first: fft 0.65 [0.63, 0.67]; lora_ 0.64 [0.62, 0.66]; base 0.20 [0.18, 0.22]. "
         "Against fft, worse: base (-0.45 [-0.50, -0.40]); equivalent within the margin of 0.05: "
         "lora_ (-0.01 [-0.03, +0.01]). Without training, “commonest findings” has 0.26, which base "
