@@ -56,9 +56,14 @@ else:
     include: "workflow/rules/splits.smk"
     include: "workflow/rules/images.smk"
     include: "workflow/rules/base.smk"
+    include: "workflow/rules/tune.smk"
     include: "workflow/rules/train.smk"
     include: "workflow/rules/score.smk"
+    include: "workflow/rules/budget.smk"
+    include: "workflow/rules/forgetting.smk"
+    include: "workflow/rules/by_group.smk"
     include: "workflow/rules/compare.smk"
+    include: "workflow/rules/audit.smk"
     include: "workflow/rules/write_up.smk"
 
 

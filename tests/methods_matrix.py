@@ -641,6 +641,17 @@ PREFIX_TUNING, PROMPT_TUNING, P_TUNING, `prompt`, `prefix`) work in the forward 
 alone: a task that calls the base's modules by itself cannot have them.
 
 """
+AFTER = """
+## Made of other arms (`method: composed`, `of: …`)
+
+`foreign` scores what others trained ([foreign.md](foreign.md)), `composed` what other arms of the
+study have learnt, added up without training: `of: {lora_vision: 1.0, lora_text: 0.5}` is
+W = W₀ + 1.0 · (W_vision - W₀) + 0.5 · (W_text - W₀), weight by weight in float64, adapters merged
+(task arithmetic, Ilharco et al. 2023, https://arxiv.org/abs/2212.04089). Targets that overlap add
+up; one arm at weight 1 is that arm, to the bit. Each seed is made of the runs of the same seed, and
+its cost is that of these runs. Refused with one line: an unknown arm, one that does not merge, one
+of another base, a circle, and a task that gives each arm a head of its own.
+"""
 
 
 def page(work: Path) -> str:
@@ -662,7 +673,7 @@ def page(work: Path) -> str:
         INTRODUCTION.format(**versions) + "\n".join(table(method_rows(), work)),
         BETWEEN.format(needed=needed) + "\n".join(table(peft_rows(), work)),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + AFTER
 
 
 def main() -> None:

@@ -27,12 +27,12 @@ LAYERS: list[set[str]] = [
     {"verify"},
     # How a section is written, and what needs no more.
     {"config.section"},
-    {"config.site", "config.arms", "config.swept"},
+    {"config.site", "config.arms", "config.swept", "config.tune"},
     {"data"},
     {"sources"},
     {"metrics"},
     {"bases"},
-    {"config.base"},
+    {"config.base", "as_published"},
     {"methods", "tasks"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},
@@ -67,6 +67,7 @@ ENGINE = [
     *(SOURCE / name for name in ("training", "scoring", "comparison", "figures", "data", "config")),
     SOURCE / "metrics" / "metric.py",
     SOURCE / "metrics" / "bootstrap.py",
+    SOURCE / "metrics" / "randomisation.py",
     SOURCE / "plugins.py",
     SOURCE / "tasks" / "__init__.py",
     SOURCE / "methods" / "__init__.py",

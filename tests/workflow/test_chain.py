@@ -17,6 +17,7 @@ COLUMNS = {
 }  # fmt: skip
 FIGURES = [
     "loss_curves", "quality", "cost", "quality_cost", "label_counts", "split_balance", "examples",
+    "views", "pareto",
 ]  # fmt: skip
 
 
@@ -30,6 +31,12 @@ def test_comparison_has_one_row_an_arm(tiny_run: Path) -> None:
         share = 100 * int(row["trainable_parameters"]) / int(row["total_parameters"])
         assert float(row["trainable_percent"]) == pytest.approx(share, abs=1e-4)
         assert float(row["train_seconds"]) > 0
+
+
+def test_the_page_has_the_fronts_and_the_equal_budgets(tiny_run: Path) -> None:
+    page = (tiny_run / "results/tiny/comparison/comparison.md").read_text()
+    assert "## Who is on the front\n" in page
+    assert "| arm | validation loss after 4 epochs |" in page
 
 
 @pytest.mark.parametrize("name", FIGURES)

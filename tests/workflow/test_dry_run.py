@@ -18,18 +18,31 @@ ALWAYS = {
     "stratify_splits", "cache_images", "index_images", "count_equal_images",
     "cache_frozen_features", "select_checkpoint", "predict", "score", "compare_arms",
     "plot_loss_curves", "plot_quality", "plot_cost", "plot_quality_cost",
-    "plot_split_balance", "write_up", "seal", "all",
+    "plot_split_balance", "compare_views", "plot_views", "find_pareto_fronts",
+    "plot_pareto_fronts", "write_up", "seal", "all",
 }  # fmt: skip
 THREE = {"train_fft_chunk", "train_lora_vision_chunk", "train_lora_text_chunk"}
+FORGETTING = {"hold_out_pretraining", "forget", "compare_forgetting", "plot_forgetting"}
 STUDIES = {
-    "phantom_cxr": {*RADIOGRAPHS, *THREE, "render_phantom", "pretrain_phantom_base",
+    "phantom_cxr": {*RADIOGRAPHS, *THREE, *FORGETTING, "render_phantom", "pretrain_phantom_base",
                     "plot_examples"},
+    "phantom_cxr_tuned": {
+        *RADIOGRAPHS, *THREE, "render_phantom", "pretrain_phantom_base", "plot_examples",
+        *(rule.replace("train_", "tune_") for rule in THREE), "record_trial",
+        "choose_learning_rate", "plot_tuning",
+    },
     "phantom_cxr_methods": {
-        *RADIOGRAPHS, "render_phantom", "pretrain_phantom_base", "plot_examples", "keep_base",
+        *RADIOGRAPHS, *FORGETTING, "render_phantom", "pretrain_phantom_base", "plot_examples",
+        "keep_base", "compose",
         *(f"train_{arm}_chunk" for arm in (
-            "fft", "lora_text", "rslora", "dora", "loraplus", "pissa", "adalora", "ia3", "bitfit",
+            "fft", "lora_vision", "lora_text", "rslora", "dora", "loraplus", "pissa", "adalora",
+            "ia3", "bitfit",
             "last_layer",
         )),
+    },
+    "phantom_cxr_as_published": {
+        *RADIOGRAPHS, *THREE, "render_phantom", "pretrain_phantom_base", "plot_examples",
+        "claim", "compare_claims", "plot_claims",
     },
     "mimic_cxr_smoke": {*RADIOGRAPHS, *THREE, "pretrain_phantom_base"},
     "mimic_cxr_git": {*RADIOGRAPHS, *THREE, "fetch_base"},

@@ -45,6 +45,8 @@ def test_how_a_run_is_carried_out_trains_nothing(tiny_run: Path, snakemake: Snak
         ("{arms: {lora_text: {r: 8}}}", {"train_lora_text_chunk": 2}),
         ("{arms: {fft: null}}", {}),
         ("{score: {seed: 8}}", {}),
+        ("{arms: {fft: {as_published: {test_examples: 64}}}}", {}),
+        ("{arms: {fft: {as_published: {batches_an_epoch: 1}}}}", {"train_fft_chunk": 2}),
         ("{task: {max_new_tokens: 20, num_beams: 2}}", {}),
         (
             "{task: {shift_augmentation: 2}}",
@@ -61,6 +63,8 @@ def test_how_a_run_is_carried_out_trains_nothing(tiny_run: Path, snakemake: Snak
         "another rank",
         "one arm less",
         "scoring",
+        "what is claimed",
+        "a defect of training",
         "prediction",
         "the task as training reads it",
         "protocol",

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from same_bytes import differing, names
 from workflow_runs import ROOT, Snakemake
 
 LINE: dict[str, Any] = {
@@ -139,6 +140,44 @@ def test_a_finished_suite_has_nothing_to_do_alone_or_together(
     assert "Nothing to be done" in again.stdout + again.stderr
     alone = snakemake(finished, "compare_arms", "--dry-run", "--config", "study=line_c")
     assert "Nothing to be done" in alone.stdout + alone.stderr
+
+
+def test_two_runs_from_scratch_give_the_same_bytes(
+    finished: Path, folder: Path, snakemake: Snakemake
+) -> None:
+    for place in (finished, folder):
+        snakemake(place, "--config", "study=line_a")
+    one, other = (place / "results" / "line_a" for place in (finished, folder))
+    compared = names(one)
+    assert {
+        "cohort/examples.parquet", "splits/test.parquet", "runs/fft/seed-0/history.csv",
+        "runs/shift/seed-0/model/shift.safetensors", "runs/fft/seed-0/predictions.parquet",
+        "runs/fft/seed-0/scores.json", "comparison/comparison.csv", "comparison/comparison.md",
+        "comparison/manifest.json", "figures/quality.csv", "figures/quality.svg",
+    } <= compared  # fmt: skip
+    assert differing(one, other) == []
+
+
+def test_what_differs_between_two_runs_is_named(tmp_path: Path) -> None:
+    for place in ("one", "other"):
+        for name, text in {
+            "figures/cost.csv": f"arm,train_seconds,rank\na,{place},1\n",
+            "figures/cost.svg": place,
+            "figures/quality.csv": "arm,f1\na,0.5\n",
+            "figures/quality.svg": place,
+            "logs/train.log": place,
+            "page.md": f"# Page\n\n| arm | f1 | training, s |\n| a | 0.5 | {place} |\n",
+            "scores.json": json.dumps({"f1": place, "peak_memory_mb": place}),
+        }.items():
+            path = tmp_path / place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    (tmp_path / "one" / "more.csv").write_text("arm\n")
+    found = differing(tmp_path / "one", tmp_path / "other")
+    assert found == ["figures/quality.svg", "more.csv", "scores.json"]
+    page = tmp_path / "one" / "page.md"
+    page.write_text(page.read_text().replace("0.5", "0.6"))
+    assert "page.md" in differing(tmp_path / "one", tmp_path / "other")
 
 
 def test_what_several_studies_need_is_made_once(folder: Path, snakemake: Snakemake) -> None:

@@ -1,6 +1,7 @@
 # Functions and constants that every rule file reads; no rules.
 import sys
 
+from peft_ablation.as_published import of_training
 from peft_ablation.comparison.published import read_published
 from peft_ablation.comparison.summary import caption
 from peft_ablation.config.loading import load_config
@@ -108,7 +109,8 @@ def first_runs(pattern):
 def arm_protocol(arm):
     """Return the settings of an arm that its method reads; the base is an input of the job."""
     values = settings(STUDY.arms[arm])
-    return {key: value for key, value in values.items() if key not in ("base", "init_from")}
+    kept = {key: value for key, value in values.items() if key not in ("base", "init_from")}
+    return of_training(kept)
 
 
 def task_protocol():
@@ -207,3 +209,7 @@ config = {
 }
 # Figures that the source's rules add to the comparison.
 SOURCE_FIGURES = []
+
+# Arms with defects of a published protocol: what they claim is set beside what is true.
+AUDITED = any(arm.as_published is not None and arm.as_published.told for arm in STUDY.arms.values())
+CLAIM_FIGURES = multiext(f"{RESULTS}/figures/claims", ".svg", ".png", ".csv") if AUDITED else []

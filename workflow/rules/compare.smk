@@ -3,14 +3,19 @@
 
 rule compare_arms:
     input:
+        **({"forgetting": FORGOTTEN} if STUDY.forgetting else {}),
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
+        by_group=rules.compare_by_group.output,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
             *([rules.count_equal_images.output.account] if TASK.images else []),
         ],
+        trials=expand(TRIALS, arm=GRIDS),
+        views=rules.compare_views.output.table if TRAINED else [],
+        pareto=rules.find_pareto_fronts.output.table,
     output:
         words=f"{RESULTS}/comparison/words.json",
         estimates=f"{RESULTS}/comparison/estimates.json",
@@ -38,6 +43,7 @@ rule compare_arms:
     params:
         runs=[(arm, seed) for arm in STUDY.arms for seed in STUDY.train.seeds],
         arms={name: settings(arm) for name, arm in STUDY.arms.items()},
+        tuned=list(GRIDS),
         task=settings(STUDY.task),
         reference=CONFIG.reference,
         group=SOURCE.group,
@@ -64,6 +70,7 @@ if ELSEWHERE:
             costs=expand(OTHER_RUNS, arm=ELSEWHERE, name="cost.json"),
             train=SPLITS["train"],
             accounts=rules.compare_arms.input.accounts,
+            trials=[],
         output:
             words=f"{RESULTS}/others/words.json",
             estimates=f"{RESULTS}/others/estimates.json",
@@ -76,6 +83,7 @@ if ELSEWHERE:
         params:
             runs=[(arm, STUDY.train.seeds[0]) for arm in ELSEWHERE],
             arms={name: settings(STUDY.arms[name]) for name in ELSEWHERE},
+            tuned=[],
             task=settings(STUDY.task),
             reference=CONFIG.reference if CONFIG.reference in ELSEWHERE else None,
             group=SOURCE.group,
@@ -157,6 +165,25 @@ rule plot_quality_cost:
         "Drawing quality against cost"
     script:
         "../scripts/plot_quality_cost.py"
+
+
+if STUDY.forgetting:
+
+    rule plot_forgetting:
+        input:
+            table=FORGOTTEN,
+            comparison=rules.compare_arms.output.table,
+            words=rules.compare_arms.output.words,
+        output:
+            figure("forgetting", "1. Comparison", "Forgetting against quality"),
+        log:
+            f"{RESULTS}/logs/plot_forgetting.log",
+        conda:
+            "../../envs/tables.yaml"
+        message:
+            "Drawing what is forgotten against quality"
+        script:
+            "../scripts/plot_forgetting.py"
 
 
 rule plot_split_balance:
@@ -256,10 +283,16 @@ for figure_name, task_figure in TASK.figures.items():
 rule plot_comparison:
     input:
         rules.plot_loss_curves.output,
+        TUNING_FIGURES,
         rules.plot_quality.output,
         rules.plot_cost.output,
         rules.plot_quality_cost.output,
+        rules.plot_views.output,
+        rules.plot_pareto_fronts.output,
         SOURCE_FIGURES,
+        rules.plot_forgetting.output if STUDY.forgetting else [],
         rules.plot_split_balance.output,
+        GROUP_FIGURES,
         SWEEP_FIGURES,
         TASK_FIGURES,
+        CLAIM_FIGURES,

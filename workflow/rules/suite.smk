@@ -23,6 +23,23 @@ FIRST = SUITE.studies[0].study
 RUN_LOCK = hold() if workflow.is_main_process else None
 
 
+# The report page begins with what the finished suite says of itself.
+FRONT = Path(str(workflow.modifier.modify_path(f"{ACROSS}/comparison/front.rst")))
+config = {
+    **config,
+    "conduct": {
+        "front": (
+            FRONT.read_text(encoding="utf-8")
+            if FRONT.is_file()
+            else f"Suite ``{SUITE.name}`` of {len(SUITE.studies)} studies, not yet compared."
+        )
+    },
+}
+
+
+report: "../report/suite_front.rst"
+
+
 # Files of every study's comparison, in the suite's order.
 TABLES, WORDS, ESTIMATES = (
     [f"{member.results}/comparison/{name}" for member in SUITE.studies]
@@ -62,6 +79,13 @@ rule compare_studies:
             category="0. Suite",
             labels={"what": "Every column, as a table"},
         ),
+        tests=report(
+            f"{ACROSS}/comparison/suite_tests.csv",
+            caption="../report/suite_tests.rst",
+            category="0. Suite",
+            labels={"what": "Tests of ranks, as a table"},
+        ),
+        front=f"{ACROSS}/comparison/front.rst",
         markdown=f"{ACROSS}/comparison/suite.md",
         page=report(
             f"{ACROSS}/comparison/suite.html",
@@ -112,7 +136,33 @@ rule plot_suite:
         "../scripts/plot_suite.py"
 
 
+rule plot_critical_difference:
+    input:
+        tables=TABLES,
+        words=WORDS,
+    output:
+        report(
+            f"{ACROSS}/figures/critical_difference.svg",
+            caption="../report/critical_difference.rst",
+            category="0. Suite",
+            labels={"what": "Mean ranks and what they tell apart"},
+        ),
+        multiext(f"{ACROSS}/figures/critical_difference", ".png", ".csv"),
+    log:
+        f"{ACROSS}/logs/plot_critical_difference.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        studies=NAMES,
+        confidence=FIRST.score.confidence,
+    message:
+        "Drawing mean ranks"
+    script:
+        "../scripts/plot_critical_difference.py"
+
+
 rule suite:
     input:
         rules.compare_studies.output,
         rules.plot_suite.output,
+        rules.plot_critical_difference.output,

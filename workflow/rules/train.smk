@@ -5,7 +5,14 @@
 from peft_ablation.training.checkpoint import PROTOCOL_VERSION
 
 TRAINED = [arm for arm, method in METHODS.items() if method.trains]
-UNTRAINED = [arm for arm, method in METHODS.items() if not method.trains]
+COMPOSED = [arm for arm, method in METHODS.items() if method.parts]
+UNTRAINED = [arm for arm, method in METHODS.items() if not method.trains and not method.parts]
+
+
+def of_parts(wildcards, name):
+    """Return a file of each run that a composed one is made of, those of the same seed."""
+    parts = METHODS[wildcards.arm].parts
+    return [f"{RESULTS}/runs/{part}/seed-{wildcards.seed}/{name}" for part in parts]
 
 
 # Of the base itself, not of what the task has made of it: another head has the same features.
@@ -54,6 +61,7 @@ for arm_name in TRAINED:
             train=SPLITS["train"],
             val=SPLITS["val"],
             init_from=start_of(arm_name),
+            chosen=chosen_rate(arm_name),
             previous=previous_chunk(arm_name),
         output:
             chunk=temp(directory(f"{RESULTS}/runs/{arm_name}/seed-{{seed}}/chunk-{{chunk}}")),
@@ -73,7 +81,7 @@ for arm_name in TRAINED:
         params:
             task=task_protocol(),
             arm_name=arm_name,
-            arm=arm_protocol(arm_name),
+            arm=trained_protocol(arm_name),
             train=protocol(STUDY.train),
             protocol=PROTOCOL_VERSION,
             # No rule declares this folder: Snakemake deletes the declared outputs of a failed job.
@@ -146,3 +154,36 @@ if UNTRAINED:
             "Taking the base as {wildcards.arm}, seed {wildcards.seed}"
         script:
             "../scripts/keep_base.py"
+
+
+if COMPOSED:
+
+    rule compose:
+        input:
+            base=base_of,
+            train=SPLITS["train"],
+            models=lambda wildcards: of_parts(wildcards, "model"),
+            costs=lambda wildcards: of_parts(wildcards, "cost.json"),
+        output:
+            model=directory(f"{RUN}/model"),
+            history=f"{RUN}/history.csv",
+            cost=f"{RUN}/cost.json",
+        log:
+            f"{RESULTS}/logs/compose/{{arm}}.seed-{{seed}}.log",
+        wildcard_constraints:
+            arm="|".join(COMPOSED),
+        conda:
+            "../../envs/torch.yaml"
+        resources:
+            mem_mb=32000,
+            runtime=30,
+        params:
+            task=task_protocol(),
+            arm=lambda wildcards: arm_protocol(wildcards.arm),
+            parts=lambda wildcards: {
+                part: arm_protocol(part) for part in METHODS[wildcards.arm].parts
+            },
+        message:
+            "Composing {wildcards.arm}, seed {wildcards.seed}, of finished runs"
+        script:
+            "../scripts/compose.py"

@@ -12,6 +12,8 @@ with job(snakemake.log[0]):
         confidence=snakemake.params.confidence,
         published=snakemake.params.published,
         table=snakemake.output.table,
+        tests=snakemake.output.tests,
+        front=snakemake.output.front,
         markdown_page=snakemake.output.markdown,
         html_page=snakemake.output.page,
     )

@@ -25,10 +25,9 @@ from peft_ablation.bases.git import (
     supervised_losses,
 )
 from peft_ablation.bases.pixels import Normalize
+from peft_ablation.bases.schematic import draw_captioned
 from peft_ablation.logs import bars_hidden
-from peft_ablation.sources.mimic.labels import LABELS, NO_FINDING, Mention
 from peft_ablation.sources.mimic.reports import TEMPLATES, load_template, normalise
-from peft_ablation.sources.phantom.anatomy import NOT_MENTIONED, Labels, render
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,6 @@ MAX_POSITIONS: Final = 512
 
 PIXEL_MEAN: Final = 0.35
 PIXEL_STD: Final = 0.25
-_TEMPLATE_SHARES: Final = (0.8, 0.1, 0.1)
 
 
 def template_words() -> list[str]:
@@ -72,44 +70,6 @@ def make_tokenizer(prompt: str) -> Any:
     known |= dict.fromkeys(normalise(prompt).split())
     vocabulary = {token: index for index, token in enumerate(known)}
     return BertTokenizerFast(vocab=vocabulary, do_lower_case=True, model_max_length=MAX_POSITIONS)
-
-
-def draw_labels(count: int, rng: np.random.Generator) -> Labels:
-    """Return labels (count, 14) of one or two mentions each, all labels and values alike.
-
-    Half of the mentions are present, three tenths suspected and a fifth denied; a normal chest
-    comes alone.
-    """
-    labels = np.full((count, len(LABELS)), NOT_MENTIONED, dtype=np.int8)
-    pathologies = len(LABELS) - 1
-    order = rng.permuted(np.tile(np.arange(pathologies), (count, 1)), axis=1)
-    values = rng.choice(
-        [Mention.PRESENT, Mention.SUSPECTED, Mention.ABSENT], size=(count, 2), p=[0.6, 0.25, 0.15]
-    )
-    two = rng.random(count) < 0.6
-    rows = np.arange(count)
-    labels[rows, order[:, 0]] = values[:, 0]
-    labels[rows[two], order[two, 1]] = values[two, 1]
-    shown = (labels == Mention.PRESENT) | (labels == Mention.SUSPECTED)
-    normal = ~shown.any(axis=1) | (rng.random(count) < 0.06)
-    labels[normal] = NOT_MENTIONED
-    labels[normal, LABELS.index(NO_FINDING)] = Mention.PRESENT
-    return labels
-
-
-def write_reports(labels: Labels, rng: np.random.Generator) -> list[str]:
-    """Return a report for each row, most by the corrected template, some by the others."""
-    templates = [load_template(name) for name in TEMPLATES]
-    chosen = rng.choice(len(templates), size=len(labels), p=_TEMPLATE_SHARES)
-    reports = []
-    for row, template in zip(labels.tolist(), chosen.tolist(), strict=True):
-        values = {
-            label: value for label, value in zip(LABELS, row, strict=True) if value != NOT_MENTIONED
-        }
-        report = templates[template].render(values) or templates[0].render(values)
-        assert report is not None
-        reports.append(report)
-    return reports
 
 
 def build_model(
@@ -241,10 +201,9 @@ def _batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield pixels uint8 (B, H, W), token ids and labels int64 (B, T), epoch after epoch."""
     for epoch in range(epochs):
-        rng = np.random.default_rng([seed, epoch])
-        labels = draw_labels(images, rng)
-        pixels = torch.from_numpy(render(labels, rng, image_size, "schematic"))
-        texts = tokenizer(write_reports(labels, rng), add_special_tokens=False)["input_ids"]
+        drawn, captions = draw_captioned(images, image_size, seed, epoch)
+        pixels = torch.from_numpy(drawn)
+        texts = tokenizer(captions, add_special_tokens=False)["input_ids"]
         rows = [[*start, *text, tokenizer.sep_token_id] for text in texts]
         for begin in range(0, images, batch_size):
             part = rows[begin : begin + batch_size]

@@ -2,10 +2,12 @@
 
 A p value is that of the interval (see `peft_ablation.metrics.intervals`): 1 less the level at which
 it ends at the null. Shuffling groups between two arms, the usual randomisation test of systems
-trained once, takes the seeds as given, and among the labels of 2 x 2 runs there are too few
-shuffles for a p below a third. Holm's correction (1979) is over all tests of the study.
+trained once (`peft_ablation.metrics.randomisation`), takes the seeds as given, and among the labels
+of 2 x 2 runs there are too few shuffles for a p below a third: it is shown and decides nothing.
+Holm's correction (1979) is over all tests of the study.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -42,11 +44,23 @@ class Compared:
         """The difference in the direction that is better."""
         return self.difference if self.higher_is_better else self.difference.negative
 
+    @property
+    def effect_size(self) -> float | None:
+        """The difference over the standard deviation of what single groups contribute to it.
+
+        Cohen's d_z of paired groups (1988, section 2.3.5), of mean scores over seeds; None where no
+        group differs from another.
+        """
+        deviation = math.sqrt(self.difference.of_groups * self.groups)
+        return self.difference.value / deviation if deviation else None
+
 
 @dataclass(frozen=True)
 class Decision:
     """What a study can say of an arm in one metric."""
 
+    effect_size: float | None
+    """See `Compared.effect_size`."""
     p: float
     """Two-sided p of no difference."""
     p_holm: float
@@ -82,6 +96,7 @@ def decide(found: Sequence[Compared], confidence: float) -> dict[tuple[str, str]
             verdict = EQUIVALENT if close else UNDECIDED
         open_ = verdict == UNDECIDED
         result[key] = Decision(
+            one.effect_size,
             p[key],
             p_holm[key],
             not_worse.get(key),
@@ -90,6 +105,15 @@ def decide(found: Sequence[Compared], confidence: float) -> dict[tuple[str, str]
             _groups_to_decide(one, alpha / len(found)) if open_ else None,
         )
     return result
+
+
+SIZES: Final = ((0.2, "negligible"), (0.5, "small"), (0.8, "medium"), (math.inf, "large"))
+"""Effect sizes below, and what they are called (Cohen, 1988, section 2.2.3)."""
+
+
+def size_word(effect_size: float) -> str:
+    """Return Cohen's word for an effect of this size."""
+    return next(word for below, word in SIZES if abs(effect_size) < below)
 
 
 def of_runs(seeds: int) -> str:

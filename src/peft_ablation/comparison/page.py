@@ -1,9 +1,12 @@
 """The comparison of arms for a reader: rounded tables, what they mean, what they do not allow."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from peft_ablation.comparison.decision import of_interval, of_runs
+from peft_ablation.comparison.claims import as_published_blocks
+from peft_ablation.comparison.decision import of_interval, of_runs, size_word
+from peft_ablation.comparison.forgetting import forgetting_blocks
 from peft_ablation.comparison.pages import (
     NONE,
     Block,
@@ -11,10 +14,14 @@ from peft_ablation.comparison.pages import (
     Items,
     Paragraph,
     Table,
+    p_cell,
     plain,
     with_interval,
 )
+from peft_ablation.comparison.pareto import pareto_blocks
 from peft_ablation.comparison.published import Ours, published_blocks
+from peft_ablation.comparison.tuning import rate_and_edge, tuning_caveats, tuning_cost
+from peft_ablation.comparison.views import views_blocks
 from peft_ablation.comparison.words import Words
 from peft_ablation.tasks import Claim
 
@@ -31,11 +38,17 @@ def comparison_page(
     tested: Sequence[str],
     published: Sequence[Mapping[str, Any]] = (),
     shared: Sequence[str] = (),
+    views: Sequence[Row] = (),
+    pareto: Sequence[Row] = (),
+    forgetting: str | Path | None = None,
+    by_group: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
 
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
-    and test have in common, see `shared_by_splits`.
+    and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
+    of those modules; `forgetting` is the table of `peft_ablation.comparison.forgetting`, if it
+    was made; `by_group` are the scores by subgroup.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -53,6 +66,7 @@ def comparison_page(
             f"{examples:,} test {words.example}s{of_groups}; scores are means over seeds, in "
             f"brackets the {level} interval over {words.group}s and seeds."
         ),
+        *as_published_blocks(rows),
         Heading("Quality"),
         _quality(rows, words),
         *_decisions(rows, words, reference, tested),
@@ -60,8 +74,12 @@ def comparison_page(
         Heading("Does the model look at its input?"),
         _honesty(rows, words),
         *_at_chance(rows, words),
+        *forgetting_blocks(forgetting, words),
+        *by_group,
         Heading("What it costs"),
         _costs(rows),
+        *pareto_blocks(pareto, words, confidence),
+        *views_blocks(views, ", ".join(sorted({row["device"] for row in _trained(rows)}))),
         *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),
         Heading("What the columns mean"),
         Items(_meanings(words, level)),
@@ -136,10 +154,12 @@ def _decisions(
             row["arm"],
             words.title(metric),
             _with_interval(row, words, metric, "_difference"),
+            _effect(row[f"{metric}_effect_size"]),
             _rounded(row[f"{metric}_margin"], words, metric),
-            _p(row[f"{metric}_p"]),
-            _p(row[f"{metric}_p_holm"]),
-            _p(row[f"{metric}_p_not_worse"]),
+            p_cell(row[f"{metric}_p_randomised"]),
+            p_cell(row[f"{metric}_p"]),
+            p_cell(row[f"{metric}_p_holm"]),
+            p_cell(row[f"{metric}_p_not_worse"]),
             row[f"{metric}_verdict"],
             _to_decide(row, metric, words),
         ]
@@ -153,18 +173,17 @@ def _decisions(
         Heading("Is it good enough?"),
         Table(
             (
-                "arm", "metric", f"difference to {reference}", "margin", "p", "p, Holm",
-                "p of worse than the margin, Holm", "verdict", "would decide",
+                "arm", "metric", f"difference to {reference}", "effect size", "margin",
+                "p, these runs", "p", "p, Holm", "p of worse than the margin, Holm",
+                "verdict", "would decide",
             ),
             lines,
         ),
     ]  # fmt: skip
 
 
-def _p(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _effect(value: float | None) -> str:
+    return NONE if value is None else f"{value:+.2f}, {size_word(value)}"
 
 
 def _to_decide(row: Row, metric: str, words: Words) -> str:
@@ -288,6 +307,7 @@ def _costs(rows: Sequence[Row]) -> Table:
             "trainable parameters",
             "of all",
             "training, s",
+            "tuning, s",
             "examples/s",
             "peak memory, MB",
             "stored, MB",
@@ -301,10 +321,11 @@ def _costs(rows: Sequence[Row]) -> Table:
                 f"{row['trainable_parameters']:,}",
                 f"{row['trainable_percent']:.4g} %",
                 plain(row["train_seconds"], 1),
+                tuning_cost(row),
                 plain(row["examples_per_second"], 1),
                 plain(row["peak_memory_mb"], 0),
                 plain(row["adapter_mb"], 2),
-                f"{row['learning_rate']:g}" if row["learning_rate"] else NONE,
+                rate_and_edge(row),
                 f"{row['best_epoch']} of {row['epochs']}",
             ]
             for row in rows
@@ -333,6 +354,17 @@ def _meanings(words: Words, level: str) -> list[str]:
         f"seeds an arm, or test {words.group}s, with which it would be decided if the difference "
         "stays what it is, with Bonferroni's correction. Without a margin nothing can be "
         "equivalent: set score.margin before looking at the scores.",
+        f"Effect size: the difference over the standard deviation of what single {words.group}s "
+        "contribute to it (jackknife pseudo-values of the mean over seeds), Cohen's d_z. It tells "
+        f"how far the difference stands out among {words.group}s, does not shrink with their "
+        "number, and grows where more seeds even out the noise of runs; negligible below 0.2, "
+        "small below 0.5, medium below 0.8 (Cohen, 1988).",
+        "p, these runs: by paired approximate randomisation, two-sided: the outputs of the two "
+        f"arms, seed by seed, are swapped at random in each {words.group}, 10,000 times, and p is "
+        "the share of shuffles, the observed one counted in, whose difference is at least as far "
+        "from 0. It takes these runs as given: small where they differ on further "
+        f"{words.group}s too, whatever other seeds would do. The other p values heed the seeds, "
+        "and they alone decide.",
         "Verdict of a difference: better or worse where its interval leaves out 0, else not told "
         "apart; not corrected for the number of comparisons. Where an arm has one seed, any "
         "verdict is about these runs, not about the arms.",
@@ -345,20 +377,21 @@ def _meanings(words: Words, level: str) -> list[str]:
             f"{control['title'][:1].upper()}{control['title'][1:]}: {control['meaning']}."
             for control in words.controls.values()
         ),
-        "Training time is that of optimizer steps, without evaluation, saving and waiting; peak "
+        "Training time is that of optimizer steps, without evaluation, saving and waiting, of one "
+        "run; tuning is the same time of all trials that chose the arm's learning rate; peak "
         "memory is the largest of all seeds; stored is what this arm needs on disk besides the "
         "base: the adapter, or the whole model.",
     ]
 
 
+def _trained(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows of arms that were trained; all where none was."""
+    return [row for row in rows if row["trainable_parameters"]] or rows
+
+
 def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
-    rates = ", ".join(
-        f"{row['arm']} {row['learning_rate']:g}" for row in rows if row["learning_rate"]
-    )
     caveats = [
-        f"Learning rates are set in the study ({rates}). Nothing here tunes them: unless the study "
-        "file says how they were chosen, the arms had no equal budget of tuning, and part of a "
-        "difference may be one of learning rates.",
+        *tuning_caveats(rows),
         "All arms share epochs, batches, schedule and checkpoint selection; an arm that needs more "
         "or fewer epochs to its best is not given them.",
         "Published scores come from other data, bases and protocols, as is said above; those of "
@@ -381,7 +414,7 @@ def _caveats(rows: Sequence[Row], published: bool) -> list[str]:
             "is not known here. If its training data hold rows of this test split (as where "
             "labelled rows of a public set were divided anew), its scores are too good."
         )
-    trained = [row for row in rows if row["trainable_parameters"]] or rows
+    trained = _trained(rows)
     kinds = sorted({str(row["memory_kind"]) for row in trained})
     if len(kinds) > 1:
         caveats.append(f"Peak memory was measured in different ways: {', '.join(kinds)}.")

@@ -59,6 +59,18 @@ def with_interval(row: Mapping[str, Any], column: str, digits: int, sign: str = 
     return f"{value:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
 
 
+def p_cell(value: float | None) -> str:
+    """Return a p value as a cell says it."""
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def said_p(value: float) -> str:
+    """Return a p value as a sentence says it."""
+    return p_cell(value) if value < 0.001 else f"= {p_cell(value)}"
+
+
 def markdown(blocks: Sequence[Block]) -> str:
     """Return the page as Markdown (tables as on GitHub)."""
     return "\n".join(_markdown(block) + "\n" for block in blocks)

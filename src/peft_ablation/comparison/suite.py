@@ -16,7 +16,15 @@ import polars as pl
 from peft_ablation.artifacts import read_json, write_table, write_text
 from peft_ablation.comparison.decision import BETTER, NOT_TOLD_APART, WORSE, of_interval
 from peft_ablation.comparison.pages import html, markdown
+from peft_ablation.comparison.rank_tests import ranked
+from peft_ablation.comparison.suite_front import suite_front
 from peft_ablation.comparison.suite_page import suite_page
+from peft_ablation.comparison.suite_ranks import (
+    published_ranks,
+    rank_blocks,
+    rank_rows,
+    rank_tests,
+)
 from peft_ablation.comparison.words import Words
 from peft_ablation.metrics.intervals import Estimate, mean_of
 
@@ -83,10 +91,9 @@ class Outcome:
 
     def ranks(self) -> dict[str, float]:
         """Return the rank of each arm's headline score, 1 the best; equal scores share the mean."""
-        arms = [arm for arm in self.rows if self.value(arm) is not None]
-        values = pl.Series([self.value(arm) for arm in arms], dtype=pl.Float64)
-        ranks = values.rank("average", descending=self.higher_is_better)
-        return dict(zip(arms, ranks.to_list(), strict=True))
+        scores = {arm: self.value(arm) for arm in self.rows}
+        known = {arm: score for arm, score in scores.items() if score is not None}
+        return ranked(known, self.higher_is_better)
 
 
 def compare_studies(
@@ -100,20 +107,30 @@ def compare_studies(
     confidence: float,
     published: Mapping[str, Sequence[Mapping[str, Any]]],
     table: str | Path,
+    tests: str | Path,
+    front: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
 ) -> None:
     """Write the comparison across studies: CSV, Markdown and HTML, one row an arm.
+
+    `tests` (CSV): one row a test of the arms' ranks, see `peft_ablation.comparison.suite_ranks`.
+    `front` (reStructuredText): the paragraph that the report page begins with.
 
     `tables`, `words` and `estimates` are what `compare_arms` wrote, in the order of `studies`;
     `published` the numbers of `peft_ablation.comparison.published` by study.
     """
     outcomes = [Outcome.read(*each) for each in zip(studies, tables, words, estimates, strict=True)]
     rows = suite_rows(outcomes, confidence)
+    of_ranks = rank_tests(outcomes, confidence)
     write_table(pl.DataFrame(rows, infer_schema_length=None), table)
+    write_table(pl.DataFrame(rank_rows(of_ranks), infer_schema_length=None), tests)
     blocks = suite_page(
-        rows, outcomes, suite=suite, title=title, confidence=confidence, published=published
-    )
+        rows, outcomes, suite=suite, title=title, confidence=confidence, published=published,
+        of_ranks=rank_blocks(of_ranks, published_ranks(outcomes, published)),
+    )  # fmt: skip
+    smoke = suite.endswith(".smoke")
+    write_text(front, suite_front(rows, outcomes, of_ranks, title=title, smoke=smoke))
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"{title}: comparison across studies"))
     log.info("compared %d arms over %d studies", len(rows), len(outcomes))

@@ -31,10 +31,12 @@ def suite_page(
     title: str,
     confidence: float,
     published: Mapping[str, Sequence[Mapping[str, Any]]],
+    of_ranks: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a suite; `rows` are the rows of `suite.csv`.
 
-    `published` are numbers of `peft_ablation.comparison.published` by study.
+    `published` are numbers of `peft_ablation.comparison.published` by study; `of_ranks` is the
+    section on tests of ranks.
     """
     level = f"{100 * confidence:g} %"
     smoke = (
@@ -55,6 +57,7 @@ def suite_page(
         _differences(rows, outcomes),
         Heading("Over all studies"),
         _over_all(rows),
+        *of_ranks,
         *published_blocks(
             {o.study: Ours(o.words, o.rows, published.get(o.study, ())) for o in outcomes}
         ),
@@ -200,10 +203,6 @@ def _caveats(rows: Sequence[Row], outcomes: "Sequence[Outcome]") -> list[str]:
         "files for learning rates and how they were chosen, and their pages for costs and caveats."
     )
     return found
-
-
-def _of(number: int, every: int) -> str:
-    return f"{number} of {every}" if every else NONE
 
 
 def _studies(number: int) -> str:

@@ -19,14 +19,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
+from peft_ablation.comparison.by_group import by_group_blocks
+from peft_ablation.comparison.claims import as_published_columns
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.interactive import RunPage, interactive_page
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import markdown
+from peft_ablation.comparison.tuning import tuning_columns
 from peft_ablation.comparison.words import Words, refuse_unknown
 from peft_ablation.errors import InputError
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
+from peft_ablation.metrics.randomisation import randomised_p
 from peft_ablation.provenance import manifest as describe
 from peft_ablation.tasks import Task, open_task
 
@@ -85,13 +89,22 @@ def compare_arms(
     html_page: str | Path,
     manifest: str | Path,
     accounts: Sequence[str | Path] = (),
+    trials: Mapping[str, str | Path] | None = None,
+    views: str | Path | None = None,
+    pareto: str | Path | None = None,
+    forgetting: str | Path | None = None,
+    by_group: Sequence[str | Path] = (),
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
     `published` are the numbers that `peft_ablation.comparison.published` reads.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
-    `accounts` are those of the splits and of equal images, which the page quotes.
+    `trials` are the tables of the trials that chose learning rates, by arm.
+    `accounts` are those of the splits and of equal images, which the page quotes; `views` and
+    `pareto` are the tables of those modules, and `forgetting` is that of
+    `peft_ablation.comparison.forgetting`, if it was made; `by_group` are table and account
+    of the module of that name; they have sections of their own on it.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -105,17 +118,19 @@ def compare_arms(
     said = Words.of(bound, group, config["score"]["metrics"])
     tested = _tested(said, config["score"])
     decisions = _decisions(found, reference, loaded, said, tested, config["score"], confidence)
+    of_runs = _randomised(reference, loaded, metrics, tested)
     rows = []
     for arm in arms:
         own = [run for run in loaded if run.arm == arm]
         rows.append(
             {
-                **_identity(arm, arms[arm], own),
+                **_identity(arm, arms[arm], own, (trials or {}).get(arm)),
                 **_quality(own, metrics, found[arm], confidence, said),
                 **_difference(reference, metrics, found[arm], confidence),
-                **_decided(arm, decisions, config["score"]),
+                **_decided(arm, decisions, of_runs, config["score"]),
                 **_honesty(own, bound, metrics, said),
                 **_cost(own),
+                **as_published_columns(arms[arm]),
             }
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
@@ -124,6 +139,10 @@ def compare_arms(
         tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
+        views=_rows(views),
+        pareto=_rows(pareto),
+        forgetting=forgetting,
+        by_group=by_group_blocks(*by_group, said, confidence) if by_group else (),
     )  # fmt: skip
     write_table(comparison, table)
     write_json(words, said.as_json())
@@ -143,9 +162,15 @@ def compare_arms(
             runs=_run_pages(loaded, costs, Path(html_page).parent),
         ),
     )  # fmt: skip
-    inputs = {str(path): Path(path) for path in (*scores, *sums, *costs)}
+    made_from = (*scores, *sums, *costs, *(trials or {}).values())
+    inputs = {str(path): Path(path) for path in made_from}
     write_json(manifest, {"study": study, **describe(config, inputs)})
     log.info("compared %d arms over %d runs", len(arms), len(loaded))
+
+
+def _rows(table: str | Path | None) -> list[dict[str, Any]]:
+    """Return the rows of a CSV that the page quotes, none where it is not made."""
+    return [] if not table else pl.read_csv(table, infer_schema_length=None).to_dicts()
 
 
 def _run_pages(
@@ -217,7 +242,9 @@ def _estimates(
     return {arm: {metric: estimated(arm, metric) for metric in names} for arm in scores}
 
 
-def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+def _identity(
+    arm: str, setting: Mapping[str, Any], runs: Sequence[Run], trials: str | Path | None
+) -> dict[str, Any]:
     cost = runs[0].cost
     trainable, total = cost["trainable_parameters"], cost["total_parameters"]
     return {
@@ -230,7 +257,9 @@ def _identity(arm: str, setting: Mapping[str, Any], runs: Sequence[Run]) -> dict
         "trainable_parameters": trainable,
         "total_parameters": total,
         "trainable_percent": 100 * trainable / total,
-        "learning_rate": setting["learning_rate"],
+        # What the run was made with, which is not the setting's where the arm is tuned.
+        "learning_rate": cost.get("learning_rate") or setting["learning_rate"],
+        **tuning_columns(trials),
     }
 
 
@@ -316,16 +345,49 @@ def _decisions(
     return decide(compared, confidence)
 
 
+def _randomised(
+    reference: str | None, runs: Sequence[Run], every: Sequence[Metric], names: Sequence[str]
+) -> dict[tuple[str, str], float | None]:
+    """Return the p of each arm's runs against the reference's by randomisation, by arm and metric.
+
+    Runs of one seed are a pair; an arm without the reference's seeds has none.
+    """
+    tested = [metric for metric in every if metric.name in names]
+    columns, needed = sum_columns(every), sum_columns(tested)
+    places = [columns.index(name) for name in needed]
+    values = [partial(value_of, metric, needed) for metric in tested]
+    by_seed: dict[str, dict[int, Array]] = {}
+    for run in runs:
+        by_seed.setdefault(run.arm, {})[run.seed] = run.sums["model"][:, places]
+    theirs = by_seed.get(str(reference), {})
+    found: dict[tuple[str, str], float | None] = {}
+    for arm, ours in by_seed.items():
+        if arm == reference or ours.keys() != theirs.keys():
+            continue
+        p = randomised_p(
+            values, np.stack(list(ours.values())), np.stack([theirs[seed] for seed in ours])
+        )
+        found |= {(arm, metric.name): one for metric, one in zip(tested, p, strict=True)}
+    return found
+
+
 def _decided(
-    arm: str, decisions: Mapping[tuple[str, str], Decision], score: Mapping[str, Any]
+    arm: str,
+    decisions: Mapping[tuple[str, str], Decision],
+    randomised: Mapping[tuple[str, str], float | None],
+    score: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the columns of an arm's tests, empty for the reference."""
-    names = ("p", "p_holm", "p_not_worse", "verdict", "seeds_to_decide", "groups_to_decide")
+    names = (
+        "effect_size", "p", "p_holm", "p_not_worse", "verdict", "seeds_to_decide",
+        "groups_to_decide",
+    )  # fmt: skip
     result: dict[str, Any] = {}
     for metric in dict.fromkeys(metric for _, metric in decisions):
         own = decisions.get((arm, metric))
         result[f"{metric}_margin"] = score["margin"].get(metric)
         result |= {f"{metric}_{name}": own and getattr(own, name) for name in names}
+        result[f"{metric}_p_randomised"] = randomised.get((arm, metric))
     return result
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from peft_ablation.as_published import OF_TEXTS
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of, model_type_of
@@ -24,6 +25,7 @@ from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.config.tune import Grids, grids, refuse_swept_rates
 from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.methods import Method, open_method
@@ -76,6 +78,14 @@ class Config(Section):
         """Where examples come from."""
         kind = source_class(self.study.data.source)
         return kind(self.study.data, self.site, self.results)
+
+    @property
+    def held_out(self) -> Source | None:
+        """Where the examples of `forgetting.data` come from, None where the study names none."""
+        told = self.study.forgetting and self.study.forgetting.data
+        if not told:
+            return None
+        return source_class(told.source)(told, self.site, self.results)
 
     @property
     def task(self) -> type[Task]:
@@ -143,6 +153,13 @@ class Config(Section):
         return _load_other(site.model_dump_json(), chain)
 
     @property
+    def grids(self) -> Grids:
+        """Learning rates that each arm tries, ascending; none of a study without `tune`."""
+        arms = self.study.arms
+        trained = {name: arms[name].learning_rate for name in arms if self.method(name).trains}
+        return grids(self.study.tune, trained, arms)
+
+    @property
     def reference(self) -> str | None:
         """The arm that others are compared with: named, or the first that trains every weight."""
         if self.study.reference is not None:
@@ -176,6 +193,7 @@ def load_config(
     raw = _filled(raw)
     if isinstance(raw.get("arms"), Mapping):
         try:
+            refuse_swept_rates(raw)
             raw["arms"] = expanded_sweeps(raw["arms"], most=_most_arms(raw.get("max_arms")))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -289,9 +307,16 @@ def _check(config: Config, where: str) -> None:
             f"{where}: split.unit: found {study.split.unit!r}, allowed with this source: "
             f"{', '.join(units)}{near_miss(study.split.unit, units)}"
         )
-    _check_columns(config, where)
+    _check_columns(config.source, config, where)
+    try:
+        _ = config.grids
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    _check_forgetting(config, where)
+    _check_subgroups(config, where)
     for name in study.arms:
         _check_circle(config, (name,), where)
+        _check_parts(config, (name,), where)
     bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
     for key, base in bases.items():
         try:
@@ -304,7 +329,14 @@ def _check(config: Config, where: str) -> None:
                 config.config_of(base.run)
         except InputError as error:
             raise InputError(f"{where}: {key}base.run: {error}") from None
-    for name in study.arms:
+    for name, arm in study.arms.items():
+        told = arm.as_published.told if arm.as_published is not None else {}
+        for defect in OF_TEXTS:
+            if defect in told and not config.task.token_labels:
+                raise InputError(
+                    f"{where}: arms.{name}.as_published.{defect}: task {study.task.name} has no "
+                    "labels of tokens, so there is nothing to do wrong; leave it out"
+                )
         method = config.method(name)
         try:
             architecture = config.architecture(name)
@@ -321,14 +353,40 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}.{error}") from None
 
 
-def _check_columns(config: Config, where: str) -> None:
-    """Refuse columns of the source that the task lacks, and those that nobody reads."""
-    found, task = config.source.columns, config.task
+def _check_forgetting(config: Config, where: str) -> None:
+    """Refuse what an untouched base cannot be scored on."""
+    study, told, source = config.study, config.study.forgetting, config.held_out
+    if told is None:
+        return
+    if config.task.heads:
+        raise InputError(
+            f"{where}: forgetting: task {study.task.name} gives the base a new head "
+            f"({config.task.heads[0]}), without which it cannot be scored; leave forgetting out"
+        )
+    if source is None:
+        return
+    if type(source).read is Source.read or source.fetched:
+        raise InputError(
+            f"{where}: forgetting.data: source {told.data and told.data.source} is made by rules "
+            "of its own, expected files that are there, such as those of source table"
+        )
+    try:
+        source.check()
+        _check_columns(source, config, where)
+    except InputError as error:
+        said = str(error).removeprefix(f"{where}: ")
+        raise InputError(f"{where}: forgetting.{said}") from None
+
+
+def _check_columns(source: Source, config: Config, where: str) -> None:
+    """Refuse columns of a source that the task lacks, and those that nobody reads."""
+    found, task = source.columns, config.task
     if found is None:
         return
     name = config.study.task.name
     needed = task.needs(config.study.task.model_dump(mode="json"))
-    known = (*NAMED_COLUMNS, *dict.fromkeys((*task.columns, *needed, *task.optional)))
+    read = (*task.columns, *needed, *task.optional, *config.study.score.subgroups)
+    known = (*NAMED_COLUMNS, *dict.fromkeys(read))
     for column in sorted(found):
         if column not in known:
             raise InputError(
@@ -341,6 +399,31 @@ def _check_columns(config: Config, where: str) -> None:
                 f"{where}: data.columns: no {column!r}, which task {name} reads, found "
                 f"{', '.join(sorted(found))}; say which column of the table it is"
             )
+
+
+def _check_subgroups(config: Config, where: str) -> None:
+    """Refuse subgroups by columns that the examples lack, and by those of the chain itself."""
+    source, task = config.source, config.task
+    found = source.columns
+    own = task.told(config.study.task.model_dump(mode="json"))
+    chain = {*NAMED_COLUMNS, "image", *(name for unit in source.units.values() for name in unit)}
+    allowed = sorted({*(found or ()), *source.subgroups} - chain)
+    for column in config.study.score.subgroups:
+        if column in chain or column in own:
+            what = "an id or a path" if column in chain else "shown anyway"
+            raise InputError(
+                f"{where}: score.subgroups: found {column!r}, which is {what}; expected a column "
+                f"that divides examples into few groups{_listed(allowed)}"
+            )
+        if column not in allowed and (found is not None or source.subgroups):
+            raise InputError(
+                f"{where}: score.subgroups: found {column!r}, which is no column of the examples"
+                f"{_listed(allowed)}{near_miss(column, allowed)}"
+            )
+
+
+def _listed(allowed: Sequence[str]) -> str:
+    return f", allowed: {', '.join(allowed)}" if allowed else ""
 
 
 def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:
@@ -358,6 +441,39 @@ def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:
                 "start from its own result"
             )
         _check_circle(config, onward, where)
+
+
+def _check_parts(config: Config, path: tuple[str, ...], where: str) -> None:
+    """Refuse an arm made of others that cannot be added up; `path` are arms, each of the next."""
+    arms = list(config.study.arms)
+    for part in config.method(path[-1]).parts:
+        onward = (*path, part)
+        told = f"{where}: arms.{path[-1]}.of"
+        if part not in arms:
+            raise InputError(
+                f"{told}: found {part!r}, expected an arm: {', '.join(arms)}{near_miss(part, arms)}"
+            )
+        if part in path:
+            raise InputError(
+                f"{told}: found a circle: {' → '.join(onward)}; an arm cannot be made of itself"
+            )
+        if not config.method(part).merges:
+            raise InputError(
+                f"{told}: {part} does not merge into its base (method "
+                f"{config.study.arms[part].method}), so nothing of it can be added; take one "
+                "that does"
+            )
+        if config.start(part) != config.start(path[-1]):
+            raise InputError(
+                f"{told}: {part} is of base {config.start(part)}, expected this arm's, "
+                f"{config.start(path[-1])}; changes of another base do not fit"
+            )
+        if config.task.heads:
+            raise InputError(
+                f"{told}: task {config.study.task.name} gives each arm a head of its own "
+                f"({config.task.heads[0]}), and heads do not add up"
+            )
+        _check_parts(config, onward, where)
 
 
 def found_file(kind: str, name: str, folders: Sequence[Path]) -> tuple[Path, str]:

@@ -63,6 +63,9 @@ def runs_needed(config: Config) -> dict[RunOf, OtherRun]:
     for name, arm in config.study.arms.items():
         if arm.init_from is not None:
             _check_same_base(config, name, found[arm.init_from])
+        for run in (arm.init_from, config.study.base_of(name).run):
+            if run is not None:
+                _check_trials(config, name, found[run])
     return found
 
 
@@ -88,6 +91,19 @@ def _check(other: Config, run: RunOf, where: str) -> None:
         raise InputError(
             f"{where}: study {other.name} has no seed {run.seed}, allowed: "
             f"{', '.join(map(str, seeds))}"
+        )
+
+
+def _check_trials(config: Config, name: str, start: OtherRun) -> None:
+    """Refuse trials that would start from a run that nobody else needs."""
+    tune, seeds = config.study.tune, start.config.study.train.seeds
+    if tune is None or name not in config.grids or start.run.seed is not None:
+        return
+    if tune.seed not in seeds:
+        raise InputError(
+            f"study {config.name}: tune.seed: found {tune.seed}, but arm {name} starts from run "
+            f"{start.run.study}/{start.run.arm} of the same seed, which has "
+            f"{', '.join(map(str, seeds))}: set tune.seed to one of these"
         )
 
 

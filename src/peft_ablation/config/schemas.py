@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, StringConstraints, create_model
 
 from peft_ablation.config.section import Name, Section
 from peft_ablation.config.site import Site
-from peft_ablation.config.study import Study
+from peft_ablation.config.study import Forgetting, Study
 from peft_ablation.config.suite import SuiteFile
 from peft_ablation.plugins import built_in, plugin
 from peft_ablation.sources import source_class
@@ -58,6 +58,10 @@ def study_schema() -> dict[str, Any]:
     parts: dict[str, Any] = {
         "task": (Union[(*tasks, str)], _as_in("task")),
         "data": (Union[(*sources, str)], _as_in("data")),
+        "forgetting": (
+            _model("Forgetting", Forgetting, data=(Union[(*sources, str, None)], None)) | None,
+            _as_in("forgetting"),
+        ),
         "arms": (dict[Name, Union[(*arms, None)]], _as_in("arms")),  # type: ignore[valid-type]
         "extends": (str | None, Field(None, description="Study that this one changes.")),
         "smoke": (

@@ -21,6 +21,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from peft_ablation.config.arms import MOST_ARMS
 from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.section import Name, Section, Seed, Share
+from peft_ablation.config.tune import Tune
 from peft_ablation.errors import InputError
 from peft_ablation.methods import ArmSettings, method_class
 from peft_ablation.sources import DataSettings, source_class
@@ -70,6 +71,23 @@ _WHOLE = PlainSerializer(_plain)
 AnyTask = Annotated[TaskSettings, PlainValidator(_read_by("name", task_class)), _WHOLE]
 AnyData = Annotated[DataSettings, PlainValidator(_read_by("source", source_class)), _WHOLE]
 AnyArm = Annotated[ArmSettings, PlainValidator(_read_by("method", method_class)), _WHOLE]
+
+
+class Forgetting(Section):
+    """What the base was made for, on which each arm is scored again."""
+
+    pretraining: int | None = Field(None, ge=2)
+    """Of base `phantom`: so many schematic images with their captions as it was pre-trained on,
+    but drawn apart."""
+    data: AnyData | None = None
+    """Examples of what the base could do before, held out from its training: read as the study's
+    `data` is, and scored by the study's task."""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if (self.pretraining is None) == (self.data is None):
+            raise ValueError("expected one of pretraining and data")
+        return self
 
 
 class Split(Section):
@@ -181,6 +199,8 @@ class Score(Section):
     margin: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """By metric, in its unit: how much worse than the reference an arm may be and still be good
     enough (`{accuracy: 0.02}`). Choose it before looking at the scores."""
+    subgroups: tuple[str, ...] = ()
+    """Columns of the examples table (view, sex, genre) by whose values scores are shown apart."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
     bootstrap_samples: int = Field(1000, ge=10)
@@ -202,6 +222,8 @@ class Study(Section):
     images: Images = Images()
     base: Base = Base()
     train: Train = Train()
+    tune: Tune | None = None
+    """How learning rates are chosen; null: they are those of the arms, not tuned."""
     arms: dict[Name, AnyArm] = Field(min_length=1)
     """The arms by name; each becomes the rules `train_<name>`."""
     max_arms: int = Field(MOST_ARMS, ge=1)
@@ -209,6 +231,8 @@ class Study(Section):
     reference: Name | None = None
     """Arm that the others are compared with; null: the first that trains every weight."""
     score: Score = Score()
+    forgetting: Forgetting | None = None
+    """Score each arm on its base's own task too; null: not measured."""
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:
@@ -222,6 +246,15 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _trials_are_no_longer(self) -> Self:
+        epochs = self.tune.epochs if self.tune is not None else None
+        if epochs is not None and epochs > self.train.epochs:
+            raise ValueError(
+                f"tune.epochs: found {epochs}, expected at most train.epochs, {self.train.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
         pretraining = self.base.pretraining
         if self.base.kind == "phantom" and self.images.size != pretraining.image_size:
@@ -231,6 +264,17 @@ class Study(Section):
             )
         if self.train.num_processes > self.train.batch_size:
             raise ValueError("train.num_processes is larger than train.batch_size")
+        return self
+
+    @model_validator(mode="after")
+    def _pretraining_is_known(self) -> Self:
+        if self.forgetting is not None and self.forgetting.pretraining is not None:
+            for name in self.arms:
+                if self.base_of(name).kind != "phantom":
+                    raise ValueError(
+                        f"forgetting.pretraining: arm {name} starts from another base, expected "
+                        "id phantom; name held-out examples with forgetting.data"
+                    )
         return self
 
     def base_of(self, arm: str) -> Base:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
+from peft_ablation.as_published import AsPublished
 from peft_ablation.bases.architectures import Architecture
 from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.section import Section
@@ -40,6 +41,8 @@ class ArmSettings(Section):
     """What this arm starts from, where it is not the study's `base`."""
     init_from: RunOf | None = None
     """A run whose trained weights (an adapter's, say) this arm starts from; new heads stay new."""
+    as_published: AsPublished | None = None
+    """Defects of a published protocol, switched on to see what they do; null: none."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,16 @@ class Kept:
     """Parameters that others trained, where that is known."""
     megabytes: float = 0.0
     """What it needs on disk besides the base."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished run that another model is made of."""
+
+    arm: str
+    method: "Method"
+    model: Path
+    """Its model folder."""
 
 
 class Method(ABC):
@@ -121,6 +134,19 @@ class Method(ABC):
     def inputs(self) -> tuple[str, ...]:
         """Absolute paths that `keep` reads besides the base."""
         return ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Arms of the study whose runs of the same seed `compose` makes its model of."""
+        return ()
+
+    @property
+    def merges(self) -> bool:
+        """Whether `load` gives the base's own modules, with all that was trained in their weights.
+
+        Else something is kept beside them.
+        """
+        return True
 
     @property
     def rank(self) -> int | None:
@@ -206,6 +232,17 @@ class Method(ABC):
         `heads_of` tells the task's heads of a loaded model.
         """
         return Kept(load_model(base))
+
+    def compose(
+        self,
+        load_model: "LoadModel",
+        base: str | Path,
+        folder: str | Path,
+        heads_of: "Callable[[nn.Module], Sequence[str]]",
+        parts: Sequence[Part],
+    ) -> "nn.Module":
+        """Write to `folder` what is made of finished runs, one for each of `parts`; return it."""
+        raise NotImplementedError
 
     @abstractmethod
     def save(self, model: "nn.Module", folder: str | Path) -> None:

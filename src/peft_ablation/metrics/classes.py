@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from peft_ablation.metrics.metric import Array, Metric, Statistics
+from peft_ablation.metrics.metric import Array, Breakdown, Metric, Statistics
 from peft_ablation.metrics.texts import mean_of
 
 BINS: Final = 15
@@ -58,6 +58,15 @@ def class_metrics(
             _BINNED, calibration_error, unit="0 to 1", higher_is_better=False,
             needs=("predicted", "probability"),
         ),
+    )  # fmt: skip
+
+
+def class_breakdown(classes: Sequence[str]) -> Breakdown:
+    """Return F1 of each class, from the sums of `class_metrics`."""
+    return Breakdown(
+        "f1", "F1", "F1 = 2 right / (true + predicted) of the class",
+        {name: (f"true_{name}", f"predicted_{name}", f"right_{name}") for name in classes},
+        (0,), lambda sums: _ratio(2 * sums[..., 2], sums[..., 0] + sums[..., 1]),
     )  # fmt: skip
 
 

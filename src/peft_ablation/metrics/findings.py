@@ -26,8 +26,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from peft_ablation.metrics.metric import Array, Metric, Statistics
-from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES, Mention
+from peft_ablation.metrics.metric import Array, Breakdown, Metric, Statistics
+from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES, Mention, display_name
 from peft_ablation.sources.mimic.reports import Parsed, load_template, normalise
 
 MENTIONS: Final[dict[str, Mention]] = {
@@ -143,6 +143,18 @@ def findings_metrics(template: str) -> tuple[Metric, Metric]:
             sums, lambda values: macro_f1(counts_of(values, "present")), compared=False,
             needs=("hypothesis",),
         ),
+    )  # fmt: skip
+
+
+def findings_breakdown() -> Breakdown:
+    """Return F1 of each label that texts state as present, No Finding among them."""
+    return Breakdown(
+        "f1", "F1", "F1 = 2 tp / (2 tp + fp + fn) of texts that state it as present",
+        {
+            display_name(label): tuple(f"present_{label}_{count}" for count in ("tp", "fp", "fn"))
+            for label in LABELS
+        },
+        (0, 2), f1,
     )  # fmt: skip
 
 

@@ -58,8 +58,7 @@ class Metric:
     @property
     def bounds(self) -> tuple[float, float]:
         """Least and largest value, where the unit says them (`0 to 1`), else infinite."""
-        least, to, most = self.unit.partition(" to ")
-        return (float(least), float(most)) if to else (-math.inf, math.inf)
+        return bounds(self.unit)
 
     def words(self) -> dict[str, Any]:
         """Return what tables, figures and pages say of the metric, as plain values."""
@@ -72,6 +71,33 @@ class Metric:
             "digits": self.digits,
             "compared": self.compared,
         }
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A score of each part of what is told (each class, each finding), of the metrics' own sums."""
+
+    name: str
+    """Column name, such as `f1`."""
+    title: str
+    """As a heading says it, such as `F1`."""
+    definition: str
+    """One sentence, as of a metric."""
+    parts: Mapping[str, tuple[str, ...]]
+    """Columns of the sums that each part's score is made of, by the part's name."""
+    counted: tuple[int, ...]
+    """Places in a part's columns whose sums add up to the examples that it is about."""
+    value: Callable[[Array], Array]
+    """Sums of a part's columns (…, K) → (…); NaN where undefined."""
+    higher_is_better: bool = True
+    unit: str = "0 to 1"
+    digits: int = 3
+
+
+def bounds(unit: str) -> tuple[float, float]:
+    """Return least and largest value where a unit says them (`0 to 1`), else infinite ones."""
+    least, to, most = unit.partition(" to ")
+    return (float(least), float(most)) if to else (-math.inf, math.inf)
 
 
 def present(metrics: Sequence[Metric], columns: Sequence[str]) -> tuple[Metric, ...]:

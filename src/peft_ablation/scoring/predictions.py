@@ -33,12 +33,11 @@ def load_trained(
     return open_method(arm).load(task.load_model, base, model)
 
 
-@own_devices(1)
-def write_predictions(
+def predict_table(
     *,
     task: Mapping[str, Any],
-    arm: Mapping[str, Any],
-    model: str | Path,
+    arm: Mapping[str, Any] | None,
+    model: str | Path | None,
     base: str | Path,
     train: str | Path,
     test: str | Path,
@@ -54,12 +53,18 @@ def write_predictions(
 
     With `shuffle_inputs` also what is predicted when the test inputs are permuted among themselves
     by `seed`, in columns that end in `_shuffled`, and under each further control of the task, in
-    columns that end in its name.
+    columns that end in its name. Without `arm` and `model` it is the base itself that predicts,
+    loaded anew.
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bound = open_task(task, train)
-    predictor = bound.predictor(load_trained(bound, arm, base, model), base, device)
+    loaded = (
+        bound.load_model(base)
+        if arm is None or model is None
+        else load_trained(bound, arm, base, model)
+    )
+    predictor = bound.predictor(loaded, base, device)
     examples = bound.examples(test, assets, base)
     groups = dict(read_columns(test, ("example_id", "group")).iter_rows())
     bf16 = mixed_precision(precision) == "bf16"
@@ -83,6 +88,10 @@ def write_predictions(
             columns |= {f"{name}_{control}": values for name, values in again.items()}
     write_table(pl.DataFrame(columns), output)
     log.info("%d predictions written to %s", len(examples), output)
+
+
+write_predictions = own_devices(1)(predict_table)
+"""`predict_table` in a job of its own."""
 
 
 def _in_order(

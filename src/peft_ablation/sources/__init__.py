@@ -44,6 +44,9 @@ class Source:
     """What a split can keep together: name → columns of the examples table; the first by default.
     The last one is a single row."""
 
+    subgroups: ClassVar[tuple[str, ...]] = ()
+    """Columns of the examples table by which scores may be told apart, besides `columns`."""
+
     def __init__(self, settings: DataSettings, site: "Site", results: str) -> None:
         """Bind to the section, the site, and the study's folder of results."""
         self.settings, self.site, self.results = settings, site, results

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from peft_ablation.data.examples import Indices
-    from peft_ablation.metrics.metric import Metric
+    from peft_ablation.metrics.metric import Breakdown, Metric
 
 ASSETS = ("images", "features")
 """What examples may be made of besides a split's table: the index of the image cache, and the
@@ -147,6 +147,8 @@ class Task(ABC):
     `heads_of`."""
     example: ClassVar[str] = "example"
     """What a row is called on pages, in the singular."""
+    token_labels: ClassVar[bool] = False
+    """Whether batches hold `input_ids` and `labels`, one a token, of texts with a prompt."""
     own_forward: ClassVar[bool] = False
     """Whether the loss runs parts of the model itself. A method that wraps the whole forward pass
     (prompts, prefixes) would be ignored without a word, so it is refused."""
@@ -198,6 +200,15 @@ class Task(ABC):
     @abstractmethod
     def baselines(self) -> Mapping[str, Baseline]:
         """Return what must be beaten, made from the training split alone, by name."""
+
+    @classmethod
+    def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of `breakdowns`: what is told, in the singular, such as `class`."""
+        return ()
+
+    def breakdowns(self) -> "Mapping[str, Breakdown]":
+        """Return the scores by what is told, one for each name of `told`."""
+        return {}
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return more about predictions for scores.json, such as scores by class."""

@@ -16,10 +16,11 @@ import torch
 from accelerate import Accelerator
 
 from peft_ablation.training.checkpoint import CheckpointFolder, read_checkpoint, storage_failure
-from peft_ablation.training.inputs import RunInputs
+from peft_ablation.training.inputs import MAY_DIVERGE, RunInputs
 from peft_ablation.training.launch import on_devices
 from peft_ablation.training.lease import exclusive
 from peft_ablation.training.run import Run
+from peft_ablation.training.watch import DivergedError
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +74,21 @@ def _train_chunk(
         if start is not None:
             run.carry_best(start, folder)
             log.info("continuing %s from %s", name, start.folder)
+        if accelerator.is_main_process:
+            for defect, warning in run.protocol.defects.told.items():
+                log.warning("%s, as published (%s): %s", name, defect, warning)
         last = min((chunk + 1) * settings["epochs_per_chunk"], settings["epochs"])
         for epoch in range(run.position.epoch, last):
             if run.position.stopped:
                 break
-            run.train_epoch(epoch, chunk, folder, asked, name)
+            try:
+                run.train_epoch(epoch, chunk, folder, asked, name)
+            except DivergedError as error:
+                if not settings.get(MAY_DIVERGE):
+                    raise
+                log.warning("%s diverged, and loses: %s", name, error.what)
+                run.position.stopped = run.position.diverged = True
+                break
             _log_epoch(run, epoch, name, tensorboard, accelerator)
         if accelerator.is_main_process:
             run.save(Path(output), belongs)

@@ -1,6 +1,5 @@
 """The validation loss, and what a task counts beside it."""
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -31,7 +30,7 @@ def validate(
         with processes.accelerator.autocast():
             found = inner.counted(**batch) if len(names) > 1 else (inner(**batch),)
         summed += torch.stack([value.double() for value in found])
-    weight = examples.weight(np.arange(len(examples)))
+    weight = sum(examples.weight(indices) for indices in batches)
     return {
         name: float(value) / weight
         for name, value in zip(names, processes.sum(summed), strict=True)

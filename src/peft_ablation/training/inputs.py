@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from peft_ablation.artifacts import sha256_file, sha256_json
 from peft_ablation.data.images import files_of
@@ -11,6 +11,9 @@ from peft_ablation.methods import open_method
 from peft_ablation.provenance import releases
 from peft_ablation.tasks import task_class
 from peft_ablation.training.checkpoint import NOT_PROTOCOL, PROTOCOL_VERSION, Fingerprint
+
+MAY_DIVERGE: Final = "may_diverge"
+"""Setting of a trial of a learning rate: a loss that explodes ends the run, and not the job."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RunInputs:
     arm: Mapping[str, Any]
     """The arm's settings."""
     settings: Mapping[str, Any]
-    """Fields of `study.Train`."""
+    """Fields of `study.Train`; of a trial also `MAY_DIVERGE`."""
     seed: int
     base: str | Path
     """Folder of the pretrained model."""

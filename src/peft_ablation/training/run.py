@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from peft_ablation.as_published import Protocol
 from peft_ablation.logs import bars_hidden
 from peft_ablation.methods import open_method
 from peft_ablation.methods.parameters import (
@@ -58,7 +59,9 @@ class Position:
     best_val_loss: float = math.inf
     micro_batch_size: int = 0
     stopped: bool = False
-    """Early stopping has ended the run."""
+    """The run has ended before its last epoch: early stopping, or a trial that diverged."""
+    diverged: bool = False
+    """A trial's loss was not finite or too large."""
 
 
 class Run:
@@ -71,8 +74,9 @@ class Run:
         self.settings, self.seed = given.settings, given.seed
         self.processes = Processes(accelerator)
         task, self.method = open_task(given.task, given.train), open_method(given.arm)
-        self.train = task.examples(given.train, given.assets, given.base)
-        self.val = task.examples(given.val, given.assets, given.base)
+        self.protocol = Protocol(given.arm, given.task)
+        self.train = self.protocol.train(task.examples(given.train, given.assets, given.base))
+        self.val = self.protocol.val(task.examples(given.val, given.assets, given.base))
         self.steps_per_epoch = len(self.batches(0))
         total = self.settings["epochs"] * self.steps_per_epoch
         torch.manual_seed(given.seed)
@@ -113,7 +117,8 @@ class Run:
 
     def batches(self, epoch: int) -> list[Indices]:
         """Return the epoch's global batches."""
-        return epoch_batches(self.train.lengths, self.settings["batch_size"], self.seed, epoch)
+        size = self.settings["batch_size"]
+        return self.protocol.epoch(epoch_batches(self.train.lengths, size, self.seed, epoch))
 
     def _forwards(
         self, loss_of: Callable[[nn.Module], nn.Module]

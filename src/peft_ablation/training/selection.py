@@ -5,7 +5,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def select_checkpoint(
     if wrong:
         raise InputError(f"chunk {chunk}: {wrong}; delete the folder and run again")
     state = read_json(chunk / "state.json")
+    made_from = read_json(chunk / "manifest.json")["fingerprint"]
     rows = state["history"]
     with whole_folder(model) as part:
         shutil.copytree(chunk / BEST, part, dirs_exist_ok=True)
@@ -72,7 +73,7 @@ def select_checkpoint(
         write_text(part / "README.md", _model_card(part, study, arm_name, seed, state, base))
         weights = next(iter(sorted(part.glob("*.safetensors"))))
         written = manifest(
-            read_json(chunk / "manifest.json")["fingerprint"],
+            made_from,
             {"weights": weights},
         )
         write_json(part / "manifest.json", written)
@@ -116,7 +117,7 @@ def select_checkpoint(
             "tokens_per_second": total("tokens") / total("seconds_training"),
             "device": state["device"],
             "precision": state["precision"],
-            "learning_rate": arm["learning_rate"],
+            "learning_rate": made_from["arm"]["learning_rate"],
             "base": Path(base).name,
             "manifest": written,
         },
@@ -200,26 +201,107 @@ def keep_base(
     write_json(
         cost,
         {
-            **dict.fromkeys(NOTHING_TRAINED, 0.0),
-            "arm": arm_name,
-            "seed": seed,
-            "method": arm["method"],
-            "rank": None,
+            **_untrained_cost(arm_name, arm, seed, base),
             "trainable_parameters": kept.trained,
             "total_parameters": count_parameters(kept.model).total,
             "adapter_mb": kept.megabytes,
             "trained_elsewhere": method.elsewhere,
-            "memory_kind": "not trained",
-            "energy_joules": None,
-            "epochs": 0,
-            "best_epoch": 0,
-            "best_val_loss": None,
-            "examples_per_second": None,
-            "tokens_per_second": None,
-            "device": "not trained",
-            "precision": "not trained",
-            "learning_rate": None,
-            "base": Path(base).name,
+            "manifest": written,
+        },
+    )
+
+
+def _untrained_cost(
+    arm_name: str, arm: Mapping[str, Any], seed: int, base: str | Path
+) -> dict[str, Any]:
+    """Return what `cost.json` says of a run without steps of its own."""
+    return {
+        **dict.fromkeys(NOTHING_TRAINED, 0.0),
+        "arm": arm_name,
+        "seed": seed,
+        "method": arm["method"],
+        "rank": None,
+        "memory_kind": "not trained",
+        "energy_joules": None,
+        "epochs": 0,
+        "best_epoch": 0,
+        "best_val_loss": None,
+        "examples_per_second": None,
+        "tokens_per_second": None,
+        "device": "not trained",
+        "precision": "not trained",
+        "learning_rate": None,
+        "base": Path(base).name,
+    }
+
+
+SUMMED = (
+    "trainable_parameters",
+    "adapter_mb",
+    "train_seconds",
+    "evaluate_seconds",
+    "saving_seconds",
+    "waiting_seconds",
+)
+"""Costs of runs that add up."""
+
+
+def compose_runs(
+    *,
+    task: Mapping[str, Any],
+    train: str | Path,
+    base: str | Path,
+    arm_name: str,
+    arm: Mapping[str, Any],
+    seed: int,
+    parts: Mapping[str, Mapping[str, Any]],
+    models: Sequence[str | Path],
+    costs: Sequence[str | Path],
+    model: str | Path,
+    history: str | Path,
+    cost: str | Path,
+) -> None:
+    """Write what `select_checkpoint` writes for an arm that is made of finished runs.
+
+    `parts` are the settings of its arms by name, `models` and `costs` are of their runs, in that
+    order. What these have cost, it has cost: seconds, parameters and stored bytes add up, memory is
+    the largest.
+    """
+    from peft_ablation.methods import Part, open_method
+    from peft_ablation.methods.parameters import count_parameters
+    from peft_ablation.tasks import open_task
+    from peft_ablation.training.history_table import as_csv
+
+    bound, method = open_task(task, train), open_method(arm)
+    runs = [
+        Part(name, open_method(settings), Path(folder))
+        for (name, settings), folder in zip(parts.items(), models, strict=True)
+    ]
+    inputs = {"base": Path(base), **{part.arm: part.model for part in runs}}
+    written = manifest({"arm": dict(arm), "seed": seed}, inputs)
+    with whole_folder(model) as folder:
+        composed = method.compose(bound.load_model, base, folder, bound.heads_of, runs)
+        names = ", ".join(part.arm for part in runs)
+        write_text(folder / "README.md", f"# {arm_name}: made of {names}, seed {seed}\n")
+        write_json(folder / "manifest.json", written)
+    write_text(history, as_csv([]))
+    paid = [read_json(path) for path in costs]
+    energy = [each["energy_joules"] for each in paid]
+    write_json(
+        cost,
+        {
+            **_untrained_cost(arm_name, arm, seed, base),
+            **{key: sum(each[key] for each in paid) for key in SUMMED},
+            **{
+                key: max(each[key] for each in paid) for key in NOTHING_TRAINED if key not in SUMMED
+            },
+            **{
+                key: ", ".join(sorted({each[key] for each in paid}))
+                for key in ("memory_kind", "device", "precision")
+            },
+            "energy_joules": None if None in energy else sum(energy),
+            "total_parameters": count_parameters(composed).total,
+            "trained_elsewhere": any(each.get("trained_elsewhere", False) for each in paid),
             "manifest": written,
         },
     )

@@ -10,6 +10,15 @@ from peft_ablation.training.batches import Indices
 from peft_ablation.training.history import EpochRecord
 
 
+class DivergedError(InputError):
+    """A step's loss or gradient is not finite, or the loss is too large."""
+
+    def __init__(self, what: str, more: str) -> None:
+        """Say `what` was found where, and `more` for the person who must mend it."""
+        super().__init__(f"{what}, {more}")
+        self.what = what
+
+
 class Watch:
     """Looks at each step's loss one step late, so that a GPU never waits for the look."""
 
@@ -35,11 +44,12 @@ class Watch:
         value = float(loss)
         if not math.isfinite(value) or value > self.most or not math.isfinite(float(norm)):
             ids = ", ".join(self.examples.ids[index] for index in batch[:8])
-            raise InputError(
+            raise DivergedError(
                 f"loss {value:g} (gradient norm {float(norm):g}) in epoch {self.epoch + 1} step "
-                f"{step + 1}, allowed up to {self.most:g}; examples {ids}"
+                f"{step + 1}",
+                f"allowed up to {self.most:g}; examples {ids}"
                 f"{', …' if len(batch) > 8 else ''}; last good checkpoint: {self.last_saved}; "
-                "lower the arm's learning_rate or look at these examples, and run again"
+                "lower the arm's learning_rate or look at these examples, and run again",
             )
         weight = self.examples.weight(batch)
         self.record.steps += 1

@@ -10,12 +10,8 @@ from transformers import AutoImageProcessor, AutoTokenizer, GitForCausalLM
 from peft_ablation.artifacts import read_json
 from peft_ablation.bases.fetch import check_base
 from peft_ablation.bases.git import Normalize, encode_image, image_stream, supervised_losses
-from peft_ablation.bases.phantom import (
-    draw_labels,
-    make_tokenizer,
-    pretrain_phantom_base,
-    write_reports,
-)
+from peft_ablation.bases.phantom import make_tokenizer, pretrain_phantom_base
+from peft_ablation.bases.schematic import draw_labels, write_reports
 from peft_ablation.sources.mimic.labels import LABELS, PATHOLOGIES
 from peft_ablation.sources.mimic.reports import TEMPLATES, load_template
 from peft_ablation.sources.phantom.anatomy import NOT_MENTIONED

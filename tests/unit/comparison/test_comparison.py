@@ -92,6 +92,7 @@ def compare(tmp_path: Path):
         metrics=None,
         bases=None,
         score=None,
+        trials=None,
         **costs,
     ):
         runs, paths = [], {"scores": [], "sums": [], "costs": []}
@@ -153,6 +154,7 @@ def compare(tmp_path: Path):
             config={"arms": arms, "score": {**SCORE, "metrics": metrics} | (score or {})},
             confidence=0.95,
             published=[],
+            trials=trials,
             table=tmp_path / "comparison.csv",
             words=tmp_path / "words.json",
             estimates=tmp_path / "estimates.json",
@@ -316,6 +318,21 @@ def test_the_headline_is_tested_and_a_margin_can_make_an_arm_equivalent(compare,
     assert page.count("equivalent within the margin |") == 1
     # Both are in one family: the smaller p counts twice.
     assert float(row["bleu_p_holm"]) >= 2 * min(float(row["bleu_p"]), float(row["findings_f1_p"]))
+
+
+def test_runs_are_randomised_in_pairs_of_one_seed(compare, tmp_path):
+    rows = compare({"fft": [0.9, 0.9], "lora_text": [0.5, 0.5]}, score={"tested": ["bleu"]})
+    row = rows["lora_text"]
+    assert float(row["bleu_p_randomised"]) == pytest.approx(1 / 10_001)
+    assert float(row["bleu_effect_size"]) < -0.8
+    assert rows["fft"]["bleu_p_randomised"] == rows["fft"]["bleu_effect_size"] == ""
+    page = (tmp_path / "comparison.md").read_text()
+    assert f"| {float(row['bleu_effect_size']):+.2f}, large |" in page
+    alike = compare({"fft": [0.7, 0.7], "lora_text": [0.7, 0.7]}, score={"tested": ["bleu"]})
+    assert float(alike["lora_text"]["bleu_p_randomised"]) > 0.05
+    # One run of the arm has no partner.
+    alone = compare({"fft": [0.9], "lora_text": [0.5, 0.5]}, score={"tested": ["bleu"]})
+    assert alone["lora_text"]["bleu_p_randomised"] == ""
 
 
 @pytest.mark.parametrize("key", ["tested", "margin"])
@@ -486,3 +503,50 @@ def test_only_the_page_of_a_smoke_run_says_that_its_scores_mean_nothing(
     compare({"fft": [0.9], "lora_text": [0.6]}, study=study)
     for page in ("comparison.md", "comparison.html"):
         assert ("Its scores mean nothing." in (tmp_path / page).read_text()) is says
+
+
+def test_an_arm_without_trials_is_said_not_to_be_tuned(compare, tmp_path):
+    rows = compare({"fft": [0.9], "lora_text": [0.6]})
+    assert {row["tuning"] for row in rows.values()} == {"not tuned"}
+    assert [row["tuning_trials"] for row in rows.values()] == ["0", "0"]
+    assert rows["fft"]["learning_rate_at_edge"] == ""
+    page = (tmp_path / "comparison.md").read_text()
+    assert "Not tuned: learning rates are set in the study (fft 0.001, lora_text 0.005)." in page
+    assert page.count("| not tuned |") == 2
+
+
+def trials_of(folder, arm, rates, chosen):
+    path = folder / f"{arm}.csv"
+    pl.DataFrame(
+        {
+            "learning_rate": rates,
+            "val_loss": [0.5] * len(rates),
+            "train_seconds": [10.0, 2.5, 0.25][: len(rates)],
+            "chosen": [rate == chosen for rate in rates],
+        }
+    ).write_csv(path)
+    return path
+
+
+def test_a_tuned_arm_has_the_rate_it_was_trained_with_its_trials_and_their_cost(compare, tmp_path):
+    tuned = trials_of(tmp_path, "fft", [1e-4, 3e-4, 9e-4], 3e-4)
+    rows = compare({"fft": [0.9], "lora_text": [0.6]}, trials={"fft": tuned}, learning_rate=3e-4)
+    fft = rows["fft"]
+    assert float(fft["learning_rate"]) == 3e-4  # and not the 1e-3 of its setting
+    assert (fft["tuning"], fft["tuning_trials"], fft["tuning_seconds"]) == ("tuned", "3", "12.75")
+    assert fft["learning_rate_at_edge"] == "no"
+    assert rows["lora_text"]["tuning"] == "not tuned"
+    page = (tmp_path / "comparison.md").read_text()
+    assert "| 12.8 in 3 trials |" in page
+    assert "Learning rates were chosen by 3 trials an arm" in page
+    assert "At the edge" not in page
+    assert str(tuned) in json.loads((tmp_path / "manifest.json").read_text())["inputs"]
+
+
+def test_a_rate_at_the_edge_of_its_grid_is_said(compare, tmp_path):
+    tuned = trials_of(tmp_path, "fft", [1e-4, 3e-4], 3e-4)
+    rows = compare({"fft": [0.9], "lora_text": [0.6]}, trials={"fft": tuned}, learning_rate=3e-4)
+    assert rows["fft"]["learning_rate_at_edge"] == "largest"
+    page = (tmp_path / "comparison.md").read_text()
+    assert "| 0.0003, the largest tried |" in page
+    assert "At the edge of the rates tried: fft 0.0003, the largest tried." in page

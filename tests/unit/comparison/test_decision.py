@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
-from peft_ablation.comparison.decision import Compared, decide, holm
+from peft_ablation.comparison.decision import Compared, decide, holm, size_word
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 
 SEEN = {("a", "f1"): 0.01, ("b", "f1"): 0.04, ("c", "f1"): 0.03, ("d", "f1"): 0.005}
@@ -106,6 +106,32 @@ def test_a_margin_and_company_change_what_would_decide() -> None:
     # Two tests: 2.2414 errors in place of 1.96, (2.2414 / 1.5)² = 2.23.
     found = decide([compared(arm, 0.015, 0.01) for arm in "ab"], 0.95)["a", "f1"]
     assert found.groups_to_decide == 230
+
+
+def test_effect_size_by_hand_and_as_the_paired_t_over_the_root_of_groups() -> None:
+    # Differences of three groups 1, 2 and 6: mean 3, deviation sqrt((4 + 1 + 9) / 2).
+    ours, theirs = np.array([[3.0, 4.0, 8.0]]), np.array([[2.0, 2.0, 2.0]])
+    arms = [ArmScores(values.mean(axis=1), values) for values in (ours, theirs)]
+    found = Compared("a", "f1", estimate(*arms), True, 1, 3)
+    assert found.effect_size == pytest.approx(3 / 7**0.5)
+    assert decide([found], 0.95)["a", "f1"].effect_size == found.effect_size
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(0.1, 1, (3, 40)), rng.normal(0.4, 1, (3, 40))
+    arms = [ArmScores(values.mean(axis=1), values) for values in (ours, theirs)]
+    found = Compared("a", "f1", estimate(*arms), True, 3, 40)
+    t = ttest_rel(ours.mean(axis=0), theirs.mean(axis=0)).statistic
+    assert found.effect_size == pytest.approx(t / 40**0.5)
+    assert t < 0
+
+
+def test_without_a_spread_between_groups_there_is_no_effect_size() -> None:
+    assert Compared("a", "f1", Estimate(0.1, 0.0, 9, 0, 0, 0), True, 1, 10).effect_size is None
+
+
+def test_cohen_s_words() -> None:
+    sizes = (0.19, -0.2, 0.49, 0.5, -0.79, 0.8, 3.0)
+    words = ["negligible", "small", "small", "medium", "medium", "large", "large"]
+    assert [size_word(size) for size in sizes] == words
 
 
 def test_what_is_decided_needs_no_more_and_one_seed_tells_nothing_to_plan_by() -> None:

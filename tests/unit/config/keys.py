@@ -23,7 +23,10 @@ KINDS: dict[str, tuple[str, str, type[BaseModel]]] = {
     "method": ("METHOD", "arms.<name>.", ArmSettings),
 }
 """What has settings of its own: attribute of its module, its section, settings that all have."""
-ELSEWHERE = {"arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`"}
+ELSEWHERE = {
+    "arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`",
+    "forgetting.data": "`data`",
+}  # fmt: skip
 """Keys whose own keys are those of another section."""
 NAMED = {"arms": "<name>.", "columns": "<role>.", "studies": "<name>."}
 """Mappings whose keys a person chooses."""
@@ -91,7 +94,10 @@ def own_keys(kind: str, name: str) -> list[Key]:
 
 def is_common(key: Key, section: str, common: type[BaseModel]) -> bool:
     """Tell whether a key is one of those that all of a kind have, default and all."""
-    field = common.model_fields.get(key.name.removeprefix(section))
+    own, _, below = key.name.removeprefix(section).partition(".")
+    field = common.model_fields.get(own)
+    if below:
+        return field is not None
     return field is not None and (field.is_required(), field.default) == (
         key.field.is_required(), key.field.default,
     )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib.axes
 import matplotlib.text
 import numpy as np
 import polars as pl
@@ -13,14 +14,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tiny_study import task_of
 
+from peft_ablation.comparison.pareto import COSTS
+from peft_ablation.comparison.views import compare_views
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
 from peft_ablation.figures import (
     plot_cost,
     plot_loss_curves,
+    plot_pareto_fronts,
     plot_quality,
     plot_quality_cost,
     plot_split_balance,
+    plot_tuning,
+    plot_views,
 )
 from peft_ablation.figures.for_task import FigureInputs, draw_task_figure
 from peft_ablation.figures.quality import make_room
@@ -135,6 +141,23 @@ def draw_loss_curves(folder: Path, names: list[str], outputs):
     plot_loss_curves(paths, runs=runs, outputs=outputs)
 
 
+def draw_tuning(folder: Path, names: list[str], outputs):
+    paths = []
+    for number, name in enumerate(names):
+        paths.append(folder / f"{name}.csv")
+        pl.DataFrame(
+            {
+                "learning_rate": [10.0 ** (power - number) for power in (-3, -2, -1)],
+                "val_loss": [0.5 + 0.1 * number, 0.4, None],
+                "best_epoch": [3, 2, 1],
+                "epochs": [3, 3, 1],
+                "train_seconds": [9.0, 9.0, 3.5],
+                "chosen": [False, True, False],
+            }
+        ).write_csv(paths[-1])
+    plot_tuning(paths, arms=names, outputs=outputs)
+
+
 def labels_table(path: Path, rows: int, seed: int) -> Path:
     source = np.random.default_rng(seed)
     values = source.choice([1, 0, -1, 9], p=[0.2, 0.1, 0.1, 0.6], size=(rows, len(LABELS)))
@@ -213,11 +236,45 @@ def figure_inputs(folder: Path, predictions: dict[str, Path], public: bool) -> F
     )
 
 
+def draw_pareto(folder: Path, names: list[str], outputs):
+    rows = []
+    for number, name in enumerate(names):
+        row = {"arm": name, "score": 0.3 + 0.02 * number, "score_low": 0.28, "score_high": 0.42}
+        for cost in COSTS:
+            price = 500.0 * 10 ** (number if cost == "trainable_parameters" else number / 4)
+            row |= {cost: price, f"{cost}_low": 0.9 * price, f"{cost}_high": 1.1 * price}
+            row |= {f"{cost}_on_front": number != 1, f"{cost}_on_front_probability": number / 6}
+        rows.append(row)
+    pl.DataFrame(rows).write_csv(folder / "pareto.csv")
+    plot_pareto_fronts(folder / "pareto.csv", words=words(folder), outputs=outputs)
+
+
+def draw_views(folder: Path, names: list[str], outputs, energy=None):
+    runs, paths = list(itertools.product(names, [0, 1])), []
+    for number, (arm, seed) in enumerate(runs):
+        paths.append(folder / f"{arm}-{seed}.csv")
+        pl.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "steps": [10] * 3,
+                "val_loss": [2.5, 1.5 + 0.1 * number, 1.6],
+                "seconds_training": [40.0 + number] * 3,
+                "energy_joules": [energy] * 3,
+            }
+        ).write_csv(paths[-1])
+    table = folder / "views.csv"
+    compare_views(paths, runs=runs, reference=names[0], table=table)
+    plot_views(paths, runs=runs, table=table, outputs=outputs)
+
+
 FIGURES = {
+    "pareto": draw_pareto,
+    "views": draw_views,
     "quality": draw_quality,
     "cost": draw_cost,
     "quality_cost": draw_quality_cost,
     "loss_curves": draw_loss_curves,
+    "tuning": draw_tuning,
     "label_counts": draw_label_counts,
     "split_balance": draw_split_balance,
     "examples": draw_examples,
@@ -302,6 +359,35 @@ def test_loss_curves_csv_is_the_histories(tmp_path):
     assert row["train_loss"] == 1
     assert (row["learning_rate"], row["grad_norm"]) == (5e-5, 1)
     assert row["val_loss"] == pytest.approx(1.5 + 0.1 * 5)
+
+
+def test_views_csv_is_what_was_spent_and_the_best_so_far(tmp_path):
+    row = csv_of("views", tmp_path).filter(arm="lora_text", seed=1).to_dicts()
+    spent = [[each[view] for each in row] for view in ("epochs", "steps", "seconds", "energy")]
+    assert spent == [[1, 2, 3], [10, 20, 30], [45, 90, 135], [None] * 3]
+    assert [each["val_loss_so_far"] for each in row] == [2.5, 2.0, 1.6]
+
+
+def test_views_have_a_panel_for_energy_where_the_device_tells_it(tmp_path, drawn_texts):
+    draw_views(tmp_path, ["fft"], [tmp_path / "a.png"])
+    assert "Energy: this device does not tell it" in {text for text, _ in drawn_texts}
+    drawn_texts.clear()
+    draw_views(tmp_path, ["fft"], [tmp_path / "b.png"], energy=5000.0)
+    assert "Energy (kJ)" in {text for text, _ in drawn_texts}
+
+
+def test_pareto_front_is_a_step_from_the_cheapest_arm_on_it(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "step", lambda axis, x, y, **how: steps.append((x, y, how["where"]))
+    )
+    draw_pareto(tmp_path, ARMS["three"], [tmp_path / "a.png"])
+    assert len(steps) == 4
+    # The second arm is off the front; beyond the third it goes on as it is.
+    x, y, where = steps[0]
+    assert (x[:2], where) == ([500.0, 50_000.0], "post")
+    assert y == pytest.approx([0.3, 0.34, 0.34])
+    assert x[2] > 50_000
 
 
 def test_loss_curves_draw_what_some_arms_count_beside_the_loss(tmp_path):

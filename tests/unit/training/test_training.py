@@ -23,6 +23,7 @@ from peft_ablation.methods.parameters import count_parameters
 from peft_ablation.training.checkpoint import damage
 from peft_ablation.training.chunk import mixed_precision, train_chunk
 from peft_ablation.training.history_table import MEASURED
+from peft_ablation.training.inputs import MAY_DIVERGE
 from peft_ablation.training.run import Stopped
 from peft_ablation.training.selection import select_checkpoint
 from peft_ablation.training.steps import Steps
@@ -164,6 +165,18 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     train_chunk(**job)
     assert outcome(tmp_path / "chunk-0") == straight[arm]
     assert not list(job["checkpoints"].glob("*/step-*"))  # a finished chunk needs none
+
+
+def test_a_trial_is_killed_and_continued_like_any_run_and_is_one(
+    tiny_study: TinyStudy, straight: dict[str, Any], tmp_path: Path, at_step: Any
+) -> None:
+    job = changed(tiny_study.job(tmp_path / "chunk-0"), settings={MAY_DIVERGE: True})
+    at_step(5, terminate)
+    with pytest.raises(Stopped):
+        train_chunk(**job)
+    assert list(job["checkpoints"].glob("*/step-*"))
+    train_chunk(**job)
+    assert outcome(tmp_path / "chunk-0") == straight["lora_text"]
 
 
 def interrupted(study: TinyStudy, folder: Path, at_step: Any, arm: str = "lora_text") -> Any:

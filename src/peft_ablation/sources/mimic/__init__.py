@@ -12,6 +12,7 @@ from pydantic import Field
 from peft_ablation.config.section import Section, Seed
 from peft_ablation.errors import InputError
 from peft_ablation.sources import DataSettings, Source
+from peft_ablation.sources.mimic.labels import LABELS
 
 CSV_TABLES = ("metadata", "chexpert")
 _HOW = "set data_root to a MIMIC-CXR-JPG tree, e.g. --config data_root=/data/mimic-cxr-jpg"
@@ -64,6 +65,8 @@ class Mimic(Source):
         "study": ("subject_id", "study_id"),
         "image": ("dicom_id",),
     }
+
+    subgroups = ("view_position", "charged_label", *LABELS)
 
     def check(self) -> None:
         """Raise `InputError` where a tree is to be read and is not there."""

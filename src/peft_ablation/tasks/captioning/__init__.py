@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from peft_ablation.metrics.metric import Metric
+    from peft_ablation.metrics.metric import Breakdown, Metric
     from peft_ablation.tasks.captioning.examples import CaptionExamples
     from peft_ablation.tasks.captioning.git import CaptionPredictor, VisionTower
 
@@ -48,6 +48,7 @@ class Captioning(Task):
     architectures: ClassVar[Mapping[str, str]] = {"git": "GitForCausalLM"}
     not_training = ("max_new_tokens", "num_beams", "findings")
     tokenizer = True
+    token_labels = True
     own_forward = True
     frozen_part = ("git.image_encoder.", "git.visual_projection.")
     example = "report"
@@ -100,6 +101,17 @@ class Captioning(Task):
         from peft_ablation.tasks.captioning.baselines import constant_reports
 
         return constant_reports(self.train, self.settings["findings"])
+
+    @classmethod
+    def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Findings are told where a template reads them."""
+        return ("finding",) if settings["findings"] else ()
+
+    def breakdowns(self) -> "Mapping[str, Breakdown]":
+        """Return the F1 of each finding."""
+        from peft_ablation.metrics.findings import findings_breakdown
+
+        return {name: findings_breakdown() for name in self.told(self.settings)}
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return how the texts vary, and the findings by label."""

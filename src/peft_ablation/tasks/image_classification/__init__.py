@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from peft_ablation.metrics.metric import Metric
+    from peft_ablation.metrics.metric import Breakdown, Metric
     from peft_ablation.tasks.image_classification.examples import ImageExamples
     from peft_ablation.tasks.image_classification.model import ClassPredictor, PooledFeatures
 
@@ -144,6 +144,17 @@ class ImageClassification(Task):
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest class of the training split; of equal ones, the first by name."""
         return {"majority": majority(self.train["label"])}
+
+    @classmethod
+    def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """A class is told."""
+        return ("class",)
+
+    def breakdowns(self) -> "Mapping[str, Breakdown]":
+        """Return the F1 of each class."""
+        from peft_ablation.metrics.classes import class_breakdown
+
+        return {"class": class_breakdown(self.classes)}
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return scores by class and the confusion matrix."""

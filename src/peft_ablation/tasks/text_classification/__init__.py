@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from peft_ablation.metrics.metric import Metric
+    from peft_ablation.metrics.metric import Breakdown, Metric
     from peft_ablation.tasks.text_classification.examples import TextExamples
     from peft_ablation.tasks.text_classification.model import TextPredictor
 
@@ -167,6 +167,17 @@ class TextClassification(Task):
             return {"majority": majority(self.train["label"])}
         mean = self.train["score"].mean()
         return {"mean": Baseline("mean score, always", {"predicted": mean}, {"score": mean})}
+
+    @classmethod
+    def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """A class is told, or a score, which has no parts."""
+        return ("class",) if settings["target"] == "classes" else ()
+
+    def breakdowns(self) -> "Mapping[str, Breakdown]":
+        """Return the F1 of each class."""
+        from peft_ablation.metrics.classes import class_breakdown
+
+        return {name: class_breakdown(self.classes) for name in self.told(self.settings)}
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return scores by class and the confusion matrix."""

@@ -1,0 +1,5 @@
+from peft_ablation.figures import plot_tuning
+from peft_ablation.logs import job
+
+with job(snakemake.log[0]):
+    plot_tuning(snakemake.input.tables, arms=snakemake.params.arms, outputs=snakemake.output)
