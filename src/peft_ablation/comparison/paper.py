@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from peft_ablation.artifacts import read_json, write_text
+from peft_ablation.comparison.captions import listed, named
 from peft_ablation.comparison.pages import NONE, plain, with_interval
-from peft_ablation.comparison.summary import listed, named, sentence, summary, tested_on
+from peft_ablation.comparison.summary import sentence, summary, tested_on
+from peft_ablation.comparison.tuning import NOT_TUNED, TUNED
 from peft_ablation.comparison.words import Words
 from peft_ablation.provenance import version_text
 
@@ -147,10 +149,26 @@ def _training(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
             f"{100 * train['warmup']:g} % of the steps; {precisions}); the epoch of the lowest "
             "validation loss was kept.",
             f"Peak learning rates: {rates}.",
+            *_tuning(trained),
         ]
     if others:
         sentences.append(f"Scored as they are, without training here: {listed(others)}.")
     return sentences
+
+
+def _tuning(rows: Sequence[Row]) -> list[str]:
+    tuned = [row for row in rows if row.get("tuning") == TUNED]
+    untuned = [row["arm"] for row in rows if row.get("tuning") == NOT_TUNED]
+    trials = listed(sorted({str(row["tuning_trials"]) for row in tuned})) if tuned else ""
+    found = []
+    if tuned:
+        found.append(
+            f"Those of {listed([row['arm'] for row in tuned])} were chosen by {trials} trials an "
+            "arm, by the lowest validation loss of one seed."
+        )
+    if untuned:
+        found.append(f"Those of {listed(untuned)} were set beforehand, without tuning here.")
+    return found
 
 
 def _times(count: int) -> str:

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from peft_ablation.comparison.captions import caption, listed, rst_text
 from peft_ablation.comparison.paper import latex_table, methods_text
-from peft_ablation.comparison.summary import caption, listed, rst_text, summary
+from peft_ablation.comparison.summary import summary
 from peft_ablation.comparison.words import Words
 
 WORDS = Words(
@@ -197,6 +198,11 @@ def test_methods_do_not_claim_what_is_not_so():
     assert "p values" not in methods([FFT])
     assert "that run alone" in methods([{**FFT, "seeds": 1}])
     assert "that run alone" not in methods()
+    assert "tuning" not in methods() and "trials" not in methods()
+    tuned = {**FFT, "tuning": "tuned", "tuning_trials": 5}
+    text = methods([tuned, {**LORA, "tuning": "not tuned", "tuning_trials": 0}])
+    assert "Those of fft were chosen by 5 trials an arm" in text
+    assert "Those of lora_ were set beforehand, without tuning here." in text
     assert "AdamW" not in methods([{**BASE, "reference_arm": None}])
 
 
