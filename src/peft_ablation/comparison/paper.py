@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
 from peft_ablation.artifacts import read_json, write_text
 from peft_ablation.comparison.captions import listed, named
 from peft_ablation.comparison.pages import NONE, plain, with_interval
@@ -42,10 +44,7 @@ def write_up(
     `config` the study's settings as plain values, `tested` the metrics with tests (None: the
     headline).
     """
-    import polars as pl
-
-    names = dict.fromkeys(("arm", "base", "reference_arm"), pl.String)
-    rows = pl.read_csv(table, infer_schema_length=None, schema_overrides=names).to_dicts()
+    rows = read_rows(table)
     said, split = Words.read(words), read_json(account)
     told = {"study": study, "config": config, "confidence": confidence}
     write_text(summary_text, summary(rows, said, training=split["rows"]["train"], **told) + "\n")
@@ -57,6 +56,12 @@ def write_up(
         ),
     )  # fmt: skip
     write_text(latex, latex_table(rows, said, study=study, confidence=confidence))
+
+
+def read_rows(table: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of `comparison.csv`; names stay texts, whatever they look like."""
+    names = dict.fromkeys(("arm", "base", "reference_arm"), pl.String)
+    return pl.read_csv(table, infer_schema_length=None, schema_overrides=names).to_dicts()
 
 
 def methods_text(

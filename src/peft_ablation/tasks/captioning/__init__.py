@@ -52,6 +52,7 @@ class Captioning(Task):
     own_forward = True
     frozen_part = ("git.image_encoder.", "git.visual_projection.")
     example = "report"
+    hub_kind = "image-to-text"
     extras = (
         Extra("distinct_texts", "distinct texts"),
         Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),

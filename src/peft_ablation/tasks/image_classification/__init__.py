@@ -97,6 +97,7 @@ class ImageClassification(Task):
     frozen_part = ("*",)
     heads = ("classifier",)
     example = "image"
+    hub_kind = "image-classification"
     headline = "accuracy"
     claims = (Claim("accuracy", "majority"),)
     floor = "majority"

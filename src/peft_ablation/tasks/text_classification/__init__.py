@@ -103,6 +103,7 @@ class TextClassification(Task):
     tokenizer = True
     not_training = ("headline", "positive")
     example = "text"
+    hub_kind = "text-classification"
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the settings and the training split."""
