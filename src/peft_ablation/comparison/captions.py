@@ -6,6 +6,8 @@ Free of torch and of tables' libraries: the Snakefile reads captions.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peft_ablation.comparison.words import Words
+
 
 def caption(study: str, config: Mapping[str, Any], reference: str | None) -> str:
     """Return the sentence under every figure that tells which study it is of, as reStructuredText.
@@ -46,3 +48,15 @@ def counted(count: int, noun: str) -> str:
 def epochs(config: Mapping[str, Any]) -> str:
     """Return the number of epochs of a study's settings."""
     return counted(config["train"]["epochs"], "epoch")
+
+
+def tested_on(first: Mapping[str, Any], words: Words) -> str:
+    """Return how many test examples of how many groups there are, from any row of the table."""
+    examples, groups = first["test_examples"], first["test_groups"]
+    of_groups = f" of {groups:,} {words.group}s" if groups != examples else ""
+    return f"{examples:,} test {words.example}s{of_groups}"
+
+
+def sentence(text: str) -> str:
+    """Return the text with its first letter large."""
+    return f"{text[:1].upper()}{text[1:]}"

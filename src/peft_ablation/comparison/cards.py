@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from peft_ablation.artifacts import read_json, write_text
-from peft_ablation.comparison.captions import named
+from peft_ablation.comparison.captions import named, sentence, tested_on
 from peft_ablation.comparison.pages import Table, markdown, plain, with_interval
-from peft_ablation.comparison.paper import read_rows
-from peft_ablation.comparison.summary import sentence, tested_on
-from peft_ablation.comparison.words import Words
+from peft_ablation.comparison.words import Words, read_rows
 
 Row = Mapping[str, Any]
 

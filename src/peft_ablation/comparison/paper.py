@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
 from peft_ablation.artifacts import read_json, write_text
-from peft_ablation.comparison.captions import listed, named
+from peft_ablation.comparison.captions import listed, named, sentence, tested_on
 from peft_ablation.comparison.pages import NONE, plain, with_interval
-from peft_ablation.comparison.summary import sentence, summary, tested_on
+from peft_ablation.comparison.summary import summary
 from peft_ablation.comparison.tuning import NOT_TUNED, TUNED
-from peft_ablation.comparison.words import Words
+from peft_ablation.comparison.words import Words, read_rows
 from peft_ablation.provenance import version_text
 
 Row = Mapping[str, Any]
@@ -56,12 +54,6 @@ def write_up(
         ),
     )  # fmt: skip
     write_text(latex, latex_table(rows, said, study=study, confidence=confidence))
-
-
-def read_rows(table: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of `comparison.csv`; names stay texts, whatever they look like."""
-    names = dict.fromkeys(("arm", "base", "reference_arm"), pl.String)
-    return pl.read_csv(table, infer_schema_length=None, schema_overrides=names).to_dicts()
 
 
 def methods_text(

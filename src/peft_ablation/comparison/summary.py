@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from peft_ablation.comparison.captions import counted, epochs, listed, named
+from peft_ablation.comparison.captions import counted, epochs, listed, named, sentence, tested_on
 from peft_ablation.comparison.decision import (
     of_interval,
     of_runs,
@@ -101,18 +101,6 @@ def _against_baselines(rows: Sequence[Row], words: Words) -> list[str]:
     below = [row["arm"] for row in rows if (row[head] <= best if better else row[head] >= best)]
     missed = f", which {listed(below)} {_does(below)} not beat" if below else ""
     return [f"Without training, “{title}” has {plain(best, _digits(words))}{missed}."]
-
-
-def tested_on(first: Row, words: Words) -> str:
-    """Return how many test examples of how many groups there are, from any row of the table."""
-    examples, groups = first["test_examples"], first["test_groups"]
-    of_groups = f" of {groups:,} {words.group}s" if groups != examples else ""
-    return f"{examples:,} test {words.example}s{of_groups}"
-
-
-def sentence(text: str) -> str:
-    """Return the text with its first letter large."""
-    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _does(arms: Sequence[str]) -> str:
