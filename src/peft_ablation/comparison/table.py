@@ -93,7 +93,7 @@ def compare_arms(
     views: str | Path | None = None,
     pareto: str | Path | None = None,
     forgetting: str | Path | None = None,
-    by_group: Sequence[str | Path] = (),
+    by_group: tuple[str | Path, str | Path] | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 

@@ -63,9 +63,9 @@ def runs_needed(config: Config) -> dict[RunOf, OtherRun]:
     for name, arm in config.study.arms.items():
         if arm.init_from is not None:
             _check_same_base(config, name, found[arm.init_from])
-        for run in (arm.init_from, config.study.base_of(name).run):
-            if run is not None:
-                _check_trials(config, name, found[run])
+        for start in (arm.init_from, config.study.base_of(name).run):
+            if start is not None:
+                _check_trials(config, name, found[start])
     return found
 
 
