@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"errors", "stale_locks"},
     {"logs", "artifacts", "plugins"},
     {"provenance"},
+    {"verify"},
     # How a section is written, and what needs no more.
     {"config.section"},
     {"config.site", "config.arms", "config.swept", "config.tune"},
@@ -83,6 +84,7 @@ EVERYDAY = {"full", "none", "peft", "prefix", "prompt", "table", "tree"}
 NAMED: dict[tuple[str, str], str] = {
     ("config/study.py", "captioning"): "the default task",
     ("config/loading.py", "captioning"): "the default task",
+    ("config/loading.py", "phantom"): "the kind of a base",
     ("config/study.py", "phantom"): "the kind of a base; the source of that name is another thing",
     ("config/base.py", "phantom"): "the kind of a base",
     ("config/site.py", "phantom"): "the default study",

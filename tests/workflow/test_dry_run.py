@@ -19,7 +19,7 @@ ALWAYS = {
     "cache_frozen_features", "select_checkpoint", "predict", "score", "compare_arms",
     "plot_loss_curves", "plot_quality", "plot_cost", "plot_quality_cost",
     "plot_split_balance", "compare_views", "plot_views", "find_pareto_fronts",
-    "plot_pareto_fronts", "all",
+    "plot_pareto_fronts", "write_up", "write_cards", "seal", "all",
 }  # fmt: skip
 THREE = {"train_fft_chunk", "train_lora_vision_chunk", "train_lora_text_chunk"}
 FORGETTING = {"hold_out_pretraining", "forget", "compare_forgetting", "plot_forgetting"}
