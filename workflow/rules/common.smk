@@ -173,6 +173,12 @@ def start_of(arm):
     return [] if start is None else STARTS[start].model
 
 
+def of_parts(wildcards, name):
+    """Return a file of each run that a composed one is made of, those of the same seed."""
+    parts = METHODS[wildcards.arm].parts
+    return [f"{RESULTS}/runs/{part}/seed-{wildcards.seed}/{name}" for part in parts]
+
+
 def previous_chunk(arm):
     """Return the input function for the chunk before this one; none for the first."""
 
