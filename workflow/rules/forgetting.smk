@@ -5,7 +5,6 @@ OWN_TASK = f"{RESULTS}/forgetting"
 FORGOTTEN = f"{RESULTS}/comparison/forgetting.csv"
 ALL_RUNS = [(arm, seed) for arm in STUDY.arms for seed in STUDY.train.seeds]
 RUN_BASES = [BASES[arm].format(seed=seed) for arm, seed in ALL_RUNS]
-
 UNTOUCHED = {base: f"{OWN_TASK}/{Path(base).name}.parquet" for base in sorted(set(RUN_BASES))}
 
 
