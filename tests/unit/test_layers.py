@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"errors", "stale_locks"},
     {"logs", "artifacts", "plugins"},
     {"provenance"},
+    {"verify"},
     # How a section is written, and what needs no more.
     {"config.section"},
     {"config.site", "config.arms", "config.swept", "config.tune"},

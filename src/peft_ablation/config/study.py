@@ -205,6 +205,9 @@ class Score(Section):
     """Columns of the examples table (view, sex, genre) by whose values scores are shown apart."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
+    controls: bool = True
+    """Score again under the task's further controls: the mean image, an empty text, words out of
+    order; each is one more prediction of the test split."""
     bootstrap_samples: int = Field(1000, ge=10)
     """Resamples behind the intervals of one run's scores; those of arms need none."""
     confidence: float = Field(0.95, gt=0, lt=1)
