@@ -206,9 +206,12 @@ rule plot_split_balance:
 
 SWEEP_FIGURES = []
 
-# A figure over rank or learning rate comes by itself where arms differ in that number alone.
+# A figure over rank or learning rate comes by itself where arms differ in that number alone. Rates
+# that are chosen are no setting to draw over.
 for swept_key, swept_title in SWEPT.items():
-    if swept_lines({name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key):
+    if not (GRIDS and swept_key == "learning_rate") and swept_lines(
+        {name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key
+    ):
 
         rule:
             name:

@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
-from peft_ablation.comparison.by_group import by_group_blocks
+from peft_ablation.comparison.by_group import by_group_blocks, by_group_rows
 from peft_ablation.comparison.claims import as_published_columns
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.interactive import RunPage, interactive_page
@@ -181,6 +181,7 @@ def compare_arms(
             blocks, f"Comparison of arms, study {study}",
             rows=comparison.to_dicts(), words=said, confidence=confidence,
             runs=_run_pages(loaded, costs, Path(html_page).parent),
+            by_group=by_group_rows(*by_group) if by_group else (),
         ),
     )  # fmt: skip
     made_from = (*scores, *sums, *costs, *(trials or {}).values())
@@ -290,7 +291,7 @@ def _identity(
         "trainable_percent": 100 * trainable / total,
         # What the run was made with, which is not the setting's where the arm is tuned.
         "learning_rate": cost.get("learning_rate") or setting["learning_rate"],
-        **tuning_columns(trials),
+        **tuning_columns(trials, [run.seed for run in runs]),
     }
 
 

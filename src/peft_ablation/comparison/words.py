@@ -118,3 +118,11 @@ def refuse_unknown(key: str, names: Iterable[str], compared: Sequence[str]) -> N
                 f"{key}: found {name!r}, allowed with this task: {', '.join(compared)}"
                 f"{near_miss(name, compared)}"
             )
+
+
+def read_rows(table: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of `comparison.csv`; names stay texts, whatever they look like."""
+    import polars as pl
+
+    names = dict.fromkeys(("arm", "base", "reference_arm"), pl.String)
+    return pl.read_csv(table, infer_schema_length=None, schema_overrides=names).to_dicts()

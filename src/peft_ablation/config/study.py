@@ -82,6 +82,8 @@ class Forgetting(Section):
     data: AnyData | None = None
     """Examples of what the base could do before, held out from its training: read as the study's
     `data` is, and scored by the study's task."""
+    task: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the task that differ on these examples, such as its prompt."""
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
@@ -270,17 +272,6 @@ class Study(Section):
             )
         if self.train.num_processes > self.train.batch_size:
             raise ValueError("train.num_processes is larger than train.batch_size")
-        return self
-
-    @model_validator(mode="after")
-    def _pretraining_is_known(self) -> Self:
-        if self.forgetting is not None and self.forgetting.pretraining is not None:
-            for name in self.arms:
-                if self.base_of(name).kind != "phantom":
-                    raise ValueError(
-                        f"forgetting.pretraining: arm {name} starts from another base, expected "
-                        "id phantom; name held-out examples with forgetting.data"
-                    )
         return self
 
     def base_of(self, arm: str) -> Base:

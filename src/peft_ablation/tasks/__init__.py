@@ -171,6 +171,8 @@ class Task(ABC):
     """What a row is called on pages, in the singular."""
     token_labels: ClassVar[bool] = False
     """Whether batches hold `input_ids` and `labels`, one a token, of texts with a prompt."""
+    hub_kind: ClassVar[str] = ""
+    """What model hubs call such a task (`pipeline_tag` of a model card); empty: nothing."""
     own_forward: ClassVar[bool] = False
     """Whether the loss runs parts of the model itself. A method that wraps the whole forward pass
     (prompts, prefixes) would be ignored without a word, so it is refused."""

@@ -69,6 +69,7 @@ class Captioning(Task):
         f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
         "in grey, gives its report; a model that is no better may have learnt to copy",
     )
+    hub_kind = "image-to-text"
     extras = (
         Extra("distinct_texts", "distinct texts"),
         Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),

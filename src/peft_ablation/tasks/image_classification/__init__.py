@@ -98,6 +98,7 @@ class ImageClassification(Task):
     frozen_part = ("*",)
     heads = ("classifier",)
     example = "image"
+    hub_kind = "image-classification"
     headline = "accuracy"
     claims = (Claim("accuracy", "majority"),)
     nearest = Lookup(

@@ -108,6 +108,7 @@ class TextClassification(Task):
         "of all training texts the one with the largest cosine of TF-IDF weights of words gives "
         "its label or score",
     )
+    hub_kind = "text-classification"
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the settings and the training split."""
