@@ -5,8 +5,8 @@
 git-base's shape, LoRA of rank 8 on all linear layers of both towers, greedily so many tokens for
 1 and for 16 images. The sides take turns: transformers' `generate` on the model that PEFT wraps,
 the same `generate` after merging, and ours, which merges, too. All write the same tokens
-(asserted): random weights are made to count down, as in `generate.py`. Seconds are of the CPU's time
-where there is no GPU, so that other load counts little; with one thread that is the latency.
+(asserted): random weights are made to count down, as in `generate.py`. Without a GPU, seconds are
+of the CPU's time, so that other load counts little; with one thread that is the latency.
 """
 
 import argparse
@@ -120,8 +120,8 @@ def main() -> None:
             f"LoRA of rank 8 on all linear layers, {options.tokens} tokens; "
             "`tests/benchmarks/merged_latency.py` says how.",
             "",
-            "| images | `generate`, PEFT beside / merged: median (min to max; rounds) | PEFT beside "
-            "/ ours, merged | PEFT beside, `generate` merged, ours: seconds |",
+            "| images | `generate`, PEFT beside / merged: median (min to max; rounds) | PEFT "
+            "beside / ours, merged | PEFT beside, `generate` merged, ours: seconds |",
             "|---|---|---|---|",
         ]
         for batch, found in result.items():

@@ -83,6 +83,7 @@ EVERYDAY = {"full", "none", "peft", "prefix", "prompt", "table", "tree"}
 NAMED: dict[tuple[str, str], str] = {
     ("config/study.py", "captioning"): "the default task",
     ("config/loading.py", "captioning"): "the default task",
+    ("config/loading.py", "phantom"): "the kind of a base",
     ("config/study.py", "phantom"): "the kind of a base; the source of that name is another thing",
     ("config/base.py", "phantom"): "the kind of a base",
     ("config/site.py", "phantom"): "the default study",
@@ -91,6 +92,10 @@ NAMED: dict[tuple[str, str], str] = {
     ("data/google_access.py", "mimic"): "who may be asked for access to MIMIC-CXR-JPG",
     ("rules/base.smk", "phantom"): "the kind of a base",
     ("rules/base.smk", "git"): "the model of that base",
+    (
+        "comparison/paper.py",
+        "git",
+    ): "the commit of the code",
 }
 """Names in the engine, file and name, and why they may stay."""
 

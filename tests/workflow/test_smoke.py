@@ -17,6 +17,7 @@ DATA = {
     "imagewoof_vit": "imagewoof-160",
     "e2e_near": "e2e-nlg",
     "e2e_food": "e2e-nlg",
+    "e2e_gpt2": "e2e-nlg",
     "glue_cola": "glue-slices",
     "glue_stsb": "glue-slices",
 }

@@ -301,7 +301,8 @@ def _lines(table: str | Path, columns: Sequence[str]) -> Iterator[str]:
             f"{', '.join(pl.read_parquet_schema(table))}"
         )
     for name in found:
-        yield from pl.read_parquet(table, columns=[name])[name].drop_nulls()
+        texts = pl.read_parquet(table, columns=[name])[name]
+        yield from (texts.explode() if texts.dtype == pl.List else texts).drop_nulls()
 
 
 def _vocabulary(

@@ -62,7 +62,7 @@ def compare_forgetting(
         for group in groups:
             values = moved.filter(pl.col("arm") == arm, pl.col("group") == group)["drift"]
             name = "drift" if group == ALL else f"drift_{group}"
-            row[name] = values.mean() if len(values) == len(own) else None
+            row[name] = values.mean()
         rows.append(row)
     write_table(pl.DataFrame(rows, infer_schema_length=None), output)
 

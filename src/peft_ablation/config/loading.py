@@ -312,7 +312,6 @@ def _check(config: Config, where: str) -> None:
         _ = config.grids
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    _check_forgetting(config, where)
     _check_subgroups(config, where)
     for name in study.arms:
         _check_circle(config, (name,), where)
@@ -351,6 +350,8 @@ def _check(config: Config, where: str) -> None:
                 )
         except InputError as error:
             raise InputError(f"{where}: arms.{name}.{error}") from None
+    # Last: what is wrong with a base is told before what cannot be measured on it.
+    _check_forgetting(config, where)
 
 
 def _check_forgetting(config: Config, where: str) -> None:
@@ -358,6 +359,12 @@ def _check_forgetting(config: Config, where: str) -> None:
     study, told, source = config.study, config.study.forgetting, config.held_out
     if told is None:
         return
+    apart = [name for name in study.arms if study.base_of(name).kind != "phantom"]
+    if told.pretraining is not None and apart:
+        raise InputError(
+            f"{where}: forgetting.pretraining: arm {apart[0]} starts from another base, expected "
+            "id phantom; name held-out examples with forgetting.data"
+        )
     if config.task.heads:
         raise InputError(
             f"{where}: forgetting: task {study.task.name} gives the base a new head "

@@ -266,17 +266,6 @@ class Study(Section):
             raise ValueError("train.num_processes is larger than train.batch_size")
         return self
 
-    @model_validator(mode="after")
-    def _pretraining_is_known(self) -> Self:
-        if self.forgetting is not None and self.forgetting.pretraining is not None:
-            for name in self.arms:
-                if self.base_of(name).kind != "phantom":
-                    raise ValueError(
-                        f"forgetting.pretraining: arm {name} starts from another base, expected "
-                        "id phantom; name held-out examples with forgetting.data"
-                    )
-        return self
-
     def base_of(self, arm: str) -> Base:
         """Return what an arm starts from: its own base, or the study's."""
         return self.arms[arm].base or self.base

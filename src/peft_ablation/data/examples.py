@@ -20,7 +20,7 @@ from peft_ablation.errors import InputError
 Indices = NDArray[np.int64]
 """Places of examples in their split."""
 SPLITS = ("train", "val", "test")
-TEXTS = ("text", "text_pair")
+TEXTS = ("text", "text_pair", "prompt")
 """Columns that are inputs of a model in words; those of one's own task are not asked."""
 
 

@@ -148,6 +148,16 @@ def token_loss() -> Metric:
     )  # fmt: skip
 
 
+def perplexity(loss: Metric) -> Metric:
+    """Return the exponential of `token_loss`, of the same sums."""
+    return Metric(
+        "perplexity", "perplexity",
+        "exponential of the mean negative log-likelihood a supervised token of the true texts",
+        loss.statistics, lambda sums: np.exp(loss.value(sums)), higher_is_better=False,
+        unit="words to choose from", digits=2, compared=False, needs=loss.needs,
+    )  # fmt: skip
+
+
 def mean_of(
     name: str,
     title: str,

@@ -31,8 +31,12 @@ ARMS = {
     "untouched": arm_of({"method": "none"}),
     "lora": arm_of({"method": "lora", "targets": "text", "r": 4, "learning_rate": 1e-3}),
     "fft": arm_of({"method": "full", "learning_rate": 1e-3}),
-}
-RUNS = [("untouched", 0), ("lora", 0), ("fft", 0), ("fft", 1)]
+    "beside": arm_of(
+        {"method": "peft", "type": "fourierft", "targets": "text", "learning_rate": 1e-3,
+         "settings": {"n_frequency": 10}}
+    ),
+}  # fmt: skip
+RUNS = [("untouched", 0), ("lora", 0), ("fft", 0), ("fft", 1), ("beside", 0)]
 
 
 class Forgotten:
@@ -157,6 +161,24 @@ def test_a_change_is_paired_by_example(forgotten: Forgotten) -> None:
     (row,) = pl.read_csv(output).to_dicts()
     width = row["test_loss_change_high"] - row["test_loss_change_low"]
     assert width == pytest.approx(2 * reach)
+
+
+def test_each_run_is_compared_with_its_own_base(forgotten: Forgotten) -> None:
+    """As where each seed starts from another run: two bases that differ, and nothing forgotten."""
+    output = forgotten.folder / "own.csv"
+    compare_forgetting(
+        runs=RUNS[2:4], before=forgotten.after[2:4], after=forgotten.after[2:4],
+        drift=forgotten.drift, task=TASK, train=forgotten.study.split("train"), confidence=0.95,
+        output=output,
+    )  # fmt: skip
+    (row,) = pl.read_csv(output).to_dicts()
+    assert [row[f"test_loss_change{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
+
+
+def test_an_adapter_beside_the_weights_has_no_drift(forgotten: Forgotten) -> None:
+    row = forgotten.rows["beside"]
+    assert [row["drift"], row["drift_text"], row["drift_vision"]] == [None, None, None]
+    assert row["test_loss_change"] != 0
 
 
 def test_drift_is_the_length_of_the_change_over_that_of_the_base(forgotten: Forgotten) -> None:

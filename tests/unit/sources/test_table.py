@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from peft_ablation.config.loading import load_config
 from peft_ablation.config.site import Site
@@ -515,3 +516,40 @@ def test_a_url_that_gives_nothing_is_one_line(
     assert "missing" in refused(tmp_path, TEXTS, f"zip://table.csv::{address}/none.zip")
     assert "no connection" in refused(tmp_path, TEXTS, "http://127.0.0.1:9/table.csv")
     assert "cannot read nowhere://" in refused(tmp_path, TEXTS, "nowhere://a/table.csv")
+
+
+PROMPTS: dict[str, Any] = {"prompt": "p", "reference": "r", "group": "p"}
+
+
+def test_rows_of_one_prompt_are_gathered_in_the_named_splits(tmp_path: Path) -> None:
+    write(tmp_path, "p,r\na,one\na,two\nb,one\n", "train.csv")
+    write(tmp_path, "p,r\nc,one\nd,x\nc,two\nc,one\n", "test.csv")
+    files = {"train": "train.csv", "test": "test.csv"}
+    table, account = read(tmp_path, PROMPTS, files, gather={"splits": ["val", "test"]})
+    assert table.select("prompt", "reference", "split").rows() == [
+        ("a", ["one"], "train"),
+        ("a", ["two"], "train"),
+        ("b", ["one"], "train"),
+        ("c", ["one", "two"], "test"),
+        ("d", ["x"], "test"),
+    ]
+    assert account["rows_in"] == 7
+    assert account["rows_out"] == 5
+    assert account["dropped"] == {"gathered": 2}
+    assert table["example_id"].n_unique() == 5
+
+
+def test_rows_without_a_split_are_gathered_where_all_splits_are(tmp_path: Path) -> None:
+    write(tmp_path, "p,r\na,one\nb,x\na,two\nc,y\n")
+    some, _ = read(tmp_path, PROMPTS, gather={})
+    assert some["reference"].to_list() == [["one"], ["x"], ["two"], ["y"]]
+    every, _ = read(tmp_path, PROMPTS, gather={"splits": ["train", "val", "test"]})
+    assert every["reference"].to_list() == [["one", "two"], ["x"], ["y"]]
+
+
+@pytest.mark.parametrize(
+    ("role", "told"), [("text", "which columns does not name"), ("group", "which cannot be a list")]
+)
+def test_a_role_that_cannot_be_gathered_is_refused(role: str, told: str) -> None:
+    with pytest.raises(ValidationError, match=f"gather.role: found '{role}', {told}"):
+        TableData(source="table", files="a.csv", columns=PROMPTS, gather={"role": role})

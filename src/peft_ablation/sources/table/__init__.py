@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from peft_ablation.config.section import Name, Section
+from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError
 from peft_ablation.sources import DataSettings, Source
 from peft_ablation.sources.table.location import located, on_disk
@@ -104,6 +105,16 @@ class Hub(Section):
     """Its commit, so that a rerun meets the same rows."""
 
 
+class Gather(Section):
+    """Several rows of one input, made one example with all that may be told of it."""
+
+    role: Name = "reference"
+    """The role whose values are gathered into a list."""
+    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("val", "test")
+    """Given splits in which rows that are alike in all other roles become one; in others each row
+    stays an example with a list of one. Rows without a given split need all three."""
+
+
 class TableData(DataSettings):
     """Which files are read, and what their columns are."""
 
@@ -125,11 +136,18 @@ class TableData(DataSettings):
     max_dropped_share: float = Field(0.01, ge=0, le=1)
     """With `on_bad_row: drop`, stop all the same when more than this share is bad."""
 
+    gather: Gather | None = None
+    """Make one example of rows that share their input: several references of a prompt, say."""
     limit: int | None = Field(None, ge=1)
     """At most so many rows, drawn by a fixed seed, to try a study on a part; null: all."""
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
+        gathered = None if self.gather is None else self.gather.role
+        if gathered is not None and gathered not in self.columns:
+            raise ValueError(f"gather.role: found {gathered!r}, which columns does not name")
+        if gathered in (*NAMED_COLUMNS, *NUMBERS, "label", "image"):
+            raise ValueError(f"gather.role: found {gathered!r}, which cannot be a list")
         for role, column in self.columns.items():
             if role != "group" and len(column.columns) > 1:
                 raise ValueError(f"columns.{role}: found a list, which only group may be")

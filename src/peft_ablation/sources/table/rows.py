@@ -14,7 +14,7 @@ from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.data.examples import SPLITS
 from peft_ablation.data.storage import is_local
 from peft_ablation.errors import InputError, near_miss
-from peft_ablation.sources.table import NUMBERS, Column, TableData
+from peft_ablation.sources.table import NUMBERS, Column, Gather, TableData
 from peft_ablation.sources.table.reading import read_file
 
 NAMED_ROWS: Final = 10
@@ -98,6 +98,10 @@ def read_rows(
         drawn = np.random.default_rng(0).choice(table.height, settings.limit, replace=False)
         dropped["limit"] = table.height - settings.limit
         table = table[np.sort(drawn)]
+    if settings.gather is not None:
+        rows = table.height
+        table = _gathered(table, settings.gather)
+        dropped["gathered"] = rows - table.height
     table = table.with_columns(_balance(table, settings).alias("balance"))
     first_columns = [name for name in NAMED_COLUMNS if name in table.columns]
     others = [role for role in settings.columns if role not in NAMED_COLUMNS]
@@ -336,6 +340,26 @@ def _with_ids(table: pl.DataFrame) -> pl.DataFrame:
             "data.columns.example_id: file and row are one"
         )
     return table
+
+
+def _gathered(table: pl.DataFrame, gather: Gather) -> pl.DataFrame:
+    """Return rows of one input as one, in the place of the first; values once each."""
+    role = gather.role
+    split = pl.col("split") if "split" in table.columns else pl.lit(None, dtype=pl.String)
+    everywhere = set(gather.splits) == set(SPLITS)
+    gathers = split.is_in(gather.splits).fill_null(everywhere)
+    own = ("example_id", "#file", "#row", role)
+    alike = [name for name in table.columns if name not in own]
+    table = table.with_columns(
+        pl.when(gathers).then(None).otherwise(pl.col("example_id")).alias("#alone")
+    )
+    return (
+        table.group_by(*alike, "#alone", maintain_order=True)
+        .agg(
+            pl.col("example_id", "#file", "#row").first(), pl.col(role).unique(maintain_order=True)
+        )
+        .drop("#alone")
+    )
 
 
 def _stems(files: Sequence[str]) -> dict[str, str]:

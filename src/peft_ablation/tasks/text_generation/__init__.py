@@ -1,0 +1,178 @@
+"""Text generation: a prompt, and one or more texts that may follow it. Models: GPT-2, Llama, …"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from peft_ablation.config.section import Seed
+from peft_ablation.tasks import Baseline, Claim, Control, Extra, Task, TaskSettings
+
+if TYPE_CHECKING:
+    import polars as pl
+    import torch
+    from torch import nn
+
+    from peft_ablation.metrics.metric import Metric
+    from peft_ablation.tasks.text_generation.examples import WrittenExamples
+    from peft_ablation.tasks.text_generation.model import Writer
+
+Measure = Literal["bleu", "chrf", "nist", "coco", "answers"]
+
+
+class Settings(TaskSettings):
+    """What is asked of the model, what is supervised, and how it writes."""
+
+    prompt: str = "{prompt}"
+    """What the model reads first; `{prompt}` is the column of that name."""
+    answer: str = " {reference}"
+    """What it should write; `{reference}` is the column. The end token follows."""
+    max_tokens: int = Field(512, ge=2)
+    """Longest prompt with one answer and the end token, in tokens."""
+    too_long: Literal["fail", "cut"] = "fail"
+    """A text of more tokens: stop and say how many, or cut its answers."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that training spreads over the vocabulary; validation has none."""
+    max_new_tokens: int = Field(128, ge=1)
+    """Longest generated text, in tokens."""
+    num_beams: int = Field(1, ge=1)
+    """1: greedy, or sampling; more: beam search."""
+    length_penalty: float = 1.0
+    """Exponent of the length that beam scores are divided by."""
+    no_repeat_ngram_size: int = Field(0, ge=0)
+    """No n-gram of so many tokens is written twice; 0: no such rule."""
+    sample: bool = False
+    """Draw each token from what the model expects, instead of taking the likeliest."""
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Of the likeliest tokens, the share that is drawn from."""
+    sampling_seed: Seed = 0
+    """Seed of what is drawn."""
+    measures: tuple[Measure, ...] = Field(("bleu", "chrf"), min_length=1)
+    """What is measured: `coco` is METEOR, ROUGE-L and CIDEr and needs Java, `answers` SQuAD's exact
+    match and F1."""
+    lowercase: bool = False
+    """BLEU and chrF ignore case."""
+    headline: str | None = None
+    """Metric that figures show and that must beat the commonest text; null: the first."""
+
+    @field_validator("prompt", "answer")
+    @classmethod
+    def _has_its_field(cls, template: str, info: Any) -> str:
+        wanted = {"prompt": "prompt", "answer": "reference"}[info.field_name]
+        try:
+            fields = [field for _, field, *_ in Formatter().parse(template) if field is not None]
+        except ValueError as error:
+            raise ValueError(f"found {template!r}, which is no template ({error})") from None
+        if fields != [wanted]:
+            raise ValueError(f"found {template!r}, expected {{{wanted}}} in it, once")
+        return template
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        if self.sample and self.num_beams > 1:
+            raise ValueError("sample and num_beams are both set: keep one of them")
+        return self
+
+
+class TextGeneration(Task):
+    """Texts that follow a prompt."""
+
+    Settings = Settings
+    columns = ("prompt", "reference")
+    truth = ("reference", "tokens")
+    architectures: ClassVar[Mapping[str, str]] = {
+        "gpt2": "GPT2LMHeadModel",
+        "llama": "LlamaForCausalLM",
+        "mistral": "MistralForCausalLM",
+        "qwen2": "Qwen2ForCausalLM",
+    }
+    not_training = (
+        "max_new_tokens", "num_beams", "length_penalty", "no_repeat_ngram_size", "sample",
+        "temperature", "top_p", "sampling_seed", "measures", "lowercase", "headline",
+    )  # fmt: skip
+    tokenizer = True
+    own_forward = True
+    example = "text"
+    extras = (Extra("distinct_texts", "distinct texts"), Extra("mean_words", "words a text", 1))
+
+    def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
+        """Bind to the settings and the training split."""
+        super().__init__(settings, train)
+        first = {"coco": "cider", "answers": "token_f1"}
+        measure = settings["measures"][0]
+        self.headline = settings["headline"] or first.get(measure, measure)
+        self.floor = "constant"
+        self.claims = (Claim(self.headline, "constant"),)
+
+    @property
+    def metrics(self) -> "tuple[Metric, ...]":
+        """The measures of the settings, perplexity and the token loss."""
+        from peft_ablation.metrics import texts
+
+        lowercase = self.settings["lowercase"]
+        of_measure: Mapping[str, Any] = {
+            "bleu": lambda: texts.bleu_metrics([["."]], lowercase=lowercase),
+            "chrf": lambda: (texts.chrf_metric(lowercase=lowercase),),
+            "nist": lambda: (texts.nist_metric(),),
+            "coco": texts.coco_metrics,
+            "answers": texts.answer_metrics,
+        }
+        measured = [metric for name in self.settings["measures"] for metric in of_measure[name]()]
+        loss = texts.token_loss()
+        return (*measured, loss, texts.perplexity(loss))
+
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Return the commonest reference of the training split."""
+        counts = self.train["reference"].explode().value_counts(sort=True)
+        most = counts.filter(counts["count"] == counts["count"].max())
+        text = str(most["reference"].sort()[0])
+        account = {"rows": int(most["count"][0])}
+        return {"constant": Baseline("commonest text, always", {"hypothesis": text}, account)}
+
+    def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
+        """Return how the texts vary."""
+        from peft_ablation.metrics.texts import variety
+
+        words = predictions["hypothesis"].str.count_matches(r"\S+").mean()
+        return {**variety(predictions["hypothesis"].to_list()), "mean_words": words}
+
+    def load_model(self, folder: str | Path) -> Any:
+        """Return the causal language model of a local folder."""
+        from peft_ablation.tasks.text_generation.model import load_model
+
+        return load_model(folder)
+
+    def examples(
+        self, table: str | Path, assets: Mapping[str, str | Path], base: str | Path
+    ) -> "WrittenExamples":
+        """Return the tokenised prompts and references of a split."""
+        from peft_ablation.tasks.text_generation.examples import examples
+
+        return examples(table, base, self.settings)
+
+    def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
+        """Return the summed token loss."""
+        from peft_ablation.tasks.text_generation.model import SummedLoss
+
+        return SummedLoss(model, self.settings["label_smoothing"])
+
+    def shuffled(self, examples: Any, seed: int) -> "WrittenExamples":
+        """Return the references beside one another's prompts."""
+        changed: WrittenExamples = examples.shuffled(seed)
+        return changed
+
+    def controls(self) -> Mapping[str, Control]:
+        """Return none: permuted prompts say it."""
+        return {}
+
+    def predictor(self, model: "nn.Module", base: str | Path, device: "torch.device") -> "Writer":
+        """Return what writes texts."""
+        from peft_ablation.tasks.text_generation.model import Writer
+
+        return Writer(model, base, device, self.settings)
+
+
+TASK = TextGeneration

@@ -1,0 +1,93 @@
+"""A causal language model of transformers: its loss, and the texts that it writes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from peft_ablation.bases.causal import causal_of, token_losses, write
+from peft_ablation.bases.cpu_kernels import lighten, pack
+from peft_ablation.data.examples import Indices
+from peft_ablation.tasks.text_generation.examples import WrittenExamples, load_tokenizer
+
+
+def load_model(folder: str | Path) -> Any:
+    """Return the causal language model of a local folder, in float32, on the CPU."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+    lighten(model)
+    return model
+
+
+class SummedLoss(nn.Module):
+    """Sum of the token losses of a batch; the module that data-parallel training wraps."""
+
+    def __init__(self, model: nn.Module, label_smoothing: float) -> None:
+        """Wrap a (PEFT) model; `label_smoothing` is of training alone."""
+        super().__init__()
+        self.model, self.label_smoothing = model, label_smoothing
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        """Return the summed loss, in nats, of a batch of `WrittenExamples`."""
+        smoothing = self.label_smoothing if self.training else 0.0
+        return token_losses(self.model, batch, label_smoothing=smoothing).sum()
+
+
+class Writer:
+    """Writes a text after each prompt and tells how likely the references are."""
+
+    def __init__(
+        self, model: Any, base: str | Path, device: torch.device, settings: Mapping[str, Any]
+    ) -> None:
+        """Take a trained model and the task's settings."""
+        self.model, self.settings, self.device = model.to(device).eval(), settings, device
+        pack(self.model)
+        self.tokenizer = load_tokenizer(base)
+        # What a base's own generation_config says would mix with the study's settings.
+        causal_of(self.model).generation_config = _plain()
+
+    def truth(self, examples: WrittenExamples) -> Mapping[str, Any]:
+        """Return the references and their supervised tokens."""
+        return {
+            "reference": pl.Series(examples.references, dtype=pl.List(pl.String)),
+            "tokens": pl.Series(examples.weights, dtype=pl.Int32),
+        }
+
+    def __call__(self, examples: WrittenExamples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+        """Return `hypothesis`, and `nll`: that of all references, in nats (float64)."""
+        batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
+        losses = token_losses(self.model, batch).double()
+        ends = examples.weights[indices].cumsum()[:-1]
+        nll = [float(part.sum()) for part in losses.cpu().tensor_split(torch.from_numpy(ends))]
+        options: dict[str, Any] = {
+            key: self.settings[key]
+            for key in ("max_new_tokens", "num_beams", "no_repeat_ngram_size")
+        }
+        if self.settings["num_beams"] > 1:
+            options["length_penalty"] = self.settings["length_penalty"]
+        if self.settings["sample"]:
+            options |= {key: self.settings[key] for key in ("temperature", "top_p")}
+        prompts = [examples.prompts[index] for index in indices]
+        with torch.random.fork_rng():
+            # Of the batch's first example, so that batches draw different noise.
+            torch.manual_seed(self.settings["sampling_seed"] + int(indices[0]))
+            written = write(
+                self.model, prompts, self.tokenizer.eos_token_id,
+                {**options, "do_sample": self.settings["sample"]},
+            )  # fmt: skip
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return {"hypothesis": [text.strip() for text in texts], "nll": nll}
+
+
+def _plain() -> Any:
+    from transformers import GenerationConfig
+
+    return GenerationConfig()
