@@ -73,4 +73,4 @@ rule all:
     input:
         rules.suite.input if config.get("suite") else rules.compare_arms.output,
         EVERYTHING if config.get("suite") else rules.plot_comparison.input,
-        [] if config.get("suite") else rules.write_up.output,
+        [] if config.get("suite") else rules.seal.output,

@@ -96,6 +96,12 @@ def code_version() -> dict[str, Any]:
     }
 
 
+def version_text(code: Mapping[str, Any]) -> str:
+    """Return `code` of a manifest as a sentence says it: release, and commit where it is known."""
+    commit = f", commit {code['git_commit'][:12]}" if code["git_commit"] else ""
+    return f"{code['version']}{commit}{' with changes' if code['git_modified'] else ''}"
+
+
 def hardware() -> dict[str, Any]:
     """Return the CPU's name, the cores this process may use, memory in bytes and GPU names."""
     cores = (

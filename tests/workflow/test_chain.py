@@ -104,8 +104,20 @@ def test_report_page_has_figures_and_captions(
     html = page.read_text()
     for name in FIGURES:
         assert f"{name}.svg" in html or f"{name}.png" in html, name
+    summary = (tiny_run / "results/tiny/comparison/summary.txt").read_text().strip()
+    assert summary.startswith("Study tiny compares fft, lora_vision and lora_text on")
+    description = html[html.index("var workflow_desc") :].partition("\n")[0]
+    assert summary[:150] in description
+    told = html.count("Study tiny, task captioning, data from phantom: fft, lora_vision")
+    assert told >= len(FIGURES)
+
+
+def test_every_caption_names_the_study() -> None:
+    """All but those across studies, and what stands first in the report."""
+    across = (ROOT / "workflow" / "rules" / "suite.smk").read_text()
     for caption in (ROOT / "workflow" / "report").glob("*.rst"):
-        assert caption.read_text().strip(), caption
+        if caption.stem != "workflow" and caption.name not in across:
+            assert "{{ snakemake.config.conduct.caption }}" in caption.read_text(), caption.name
 
 
 def test_manifest_names_what_the_comparison_was_made_with(tiny_run: Path) -> None:

@@ -19,7 +19,7 @@ ALWAYS = {
     "cache_frozen_features", "select_checkpoint", "predict", "score", "compare_arms",
     "plot_loss_curves", "plot_quality", "plot_cost", "plot_quality_cost",
     "plot_split_balance", "compare_views", "plot_views", "find_pareto_fronts",
-    "plot_pareto_fronts", "all",
+    "plot_pareto_fronts", "write_up", "write_cards", "seal", "all",
 }  # fmt: skip
 THREE = {"train_fft_chunk", "train_lora_vision_chunk", "train_lora_text_chunk"}
 FORGETTING = {"hold_out_pretraining", "forget", "compare_forgetting", "plot_forgetting"}
@@ -87,6 +87,33 @@ def test_every_study_plans_its_jobs_offline(
     # Wanted are 3 s on an idle machine; the CPU's time is counted, loosely, as others may work.
     assert cpu_seconds < 10
     assert not (tmp_path / "run" / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("study", "arms"),
+    [
+        ("mimic_cxr_target_modules", {
+            "fft", "lora_vision", "lora_text", "lora_both", "lora_attention", "lora_mlp",
+            "lora_projection",
+        }),
+        ("mimic_cxr_ranks", {"lora_r1", "lora_r2", "lora_r4"}),
+        ("mimic_cxr_methods", {
+            "fft", "lora_text", "rslora", "dora", "loraplus", "pissa", "olora", "eva", "adalora",
+            "ia3", "bitfit", "last_layer", "head_only",
+        }),
+    ],
+)  # fmt: skip
+def test_smoke_of_the_mimic_studies_plans_its_arms(
+    study: str, arms: set[str], tmp_path: Path, snakemake: Snakemake
+) -> None:
+    """Their data path is that of mimic_cxr_git's smoke, their arms run in unit tests."""
+    words = [f"study={study}", "smoke=true", f"data_root={tree(tmp_path / 'tree')}"]
+    found = jobs(snakemake(tmp_path / "run", "--dry-run", "--config", *words))
+    assert {rule for rule in found if rule.startswith("train_")} == {
+        f"train_{arm}_chunk" for arm in arms
+    }
+    assert found["compare_arms"] == 1
+    assert ("plot_r_sweep" in found) == (study == "mimic_cxr_ranks")
 
 
 def test_a_fourth_arm_becomes_its_rules(tmp_path: Path, snakemake: Snakemake) -> None:

@@ -286,6 +286,17 @@ def _largest(
     }  # fmt: skip
 
 
+def by_group_rows(table: str | Path, account: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of by_group.csv, each with the `digits` of its score; headlines first."""
+    rows = pl.read_csv(table, schema=COLUMNS)
+    tables = sorted(read_json(account)["tables"], key=lambda told: not told["headline"])
+    return [
+        {**row, "digits": told["digits"]}
+        for told in tables
+        for row in rows.filter(column=told["column"], metric=told["metric"]).iter_rows(named=True)
+    ]
+
+
 def by_group_blocks(
     table: str | Path, account: str | Path, words: Words, confidence: float
 ) -> list[Block]:

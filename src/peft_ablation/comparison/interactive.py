@@ -43,6 +43,13 @@ COSTS: Final = (
 )
 
 
+GROUP_KEYS: Final = (
+    "column", "value", "arm", "examples", "groups", "metric", "title", "unit", "digits",
+    "score", "score_low", "score_high",
+)  # fmt: skip
+"""What the page shows of a row of by_group.csv."""
+
+
 @dataclass(frozen=True)
 class RunPage:
     """One run of an arm, and where its history lies."""
@@ -65,8 +72,8 @@ def interactive_page(
     """Return the page as one HTML file that needs nothing from elsewhere.
 
     `blocks` are the page's text. `rows` are those of `comparison.csv`; `runs` the runs of each arm,
-    in the order of the rows' `<metric>_by_seed`. `by_group` are scores of parts of the test split:
-    `arm`, `column`, `value`, `examples`, `groups`, `metric`, `score`, `low`, `high`.
+    in the order of the rows' `<metric>_by_seed`. `by_group` are the rows of by_group.csv with
+    `digits`, see `peft_ablation.comparison.by_group.by_group_rows`.
     """
     # What can be explored stands between the page's first words and its first section.
     first = next(
@@ -84,7 +91,7 @@ def interactive_page(
             if any(row[cost.name] is not None for row in rows)
         ],
         "arms": [_arm(row, words, runs[row["arm"]]) for row in rows],
-        "groups": [dict(row) for row in by_group],
+        "groups": [{key: row[key] for key in GROUP_KEYS} for row in by_group],
     }
     return Template(_read("page.html")).substitute(
         title=escape(title),

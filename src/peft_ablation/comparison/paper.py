@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from peft_ablation.artifacts import read_json, write_text
+from peft_ablation.comparison.captions import listed, named, sentence, tested_on
 from peft_ablation.comparison.pages import NONE, plain, with_interval
-from peft_ablation.comparison.summary import listed, named, sentence, summary, tested_on
-from peft_ablation.comparison.words import Words
+from peft_ablation.comparison.summary import summary
+from peft_ablation.comparison.tuning import NOT_TUNED, TUNED
+from peft_ablation.comparison.words import Words, read_rows
+from peft_ablation.provenance import version_text
 
 Row = Mapping[str, Any]
 
@@ -39,12 +42,9 @@ def write_up(
     `config` the study's settings as plain values, `tested` the metrics with tests (None: the
     headline).
     """
-    import polars as pl
-
-    names = dict.fromkeys(("arm", "base", "reference_arm"), pl.String)
-    rows = pl.read_csv(table, infer_schema_length=None, schema_overrides=names).to_dicts()
+    rows = read_rows(table)
     said, split = Words.read(words), read_json(account)
-    told = {"study": study, "config": config, "confidence": confidence}
+    told: dict[str, Any] = {"study": study, "config": config, "confidence": confidence}
     write_text(summary_text, summary(rows, said, training=split["rows"]["train"], **told) + "\n")
     write_text(
         methods,
@@ -146,10 +146,26 @@ def _training(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
             f"{100 * train['warmup']:g} % of the steps; {precisions}); the epoch of the lowest "
             "validation loss was kept.",
             f"Peak learning rates: {rates}.",
+            *_tuning(trained),
         ]
     if others:
         sentences.append(f"Scored as they are, without training here: {listed(others)}.")
     return sentences
+
+
+def _tuning(rows: Sequence[Row]) -> list[str]:
+    tuned = [row for row in rows if row.get("tuning") == TUNED]
+    untuned = [row["arm"] for row in rows if row.get("tuning") == NOT_TUNED]
+    trials = listed(sorted({str(row["tuning_trials"]) for row in tuned})) if tuned else ""
+    found = []
+    if tuned:
+        found.append(
+            f"Those of {listed([row['arm'] for row in tuned])} were chosen by {trials} trials an "
+            "arm, by the lowest validation loss of one seed."
+        )
+    if untuned:
+        found.append(f"Those of {listed(untuned)} were set beforehand, without tuning here.")
+    return found
 
 
 def _times(count: int) -> str:
@@ -204,15 +220,12 @@ def _controls(rows: Sequence[Row], words: Words) -> list[str]:
 
 
 def _software(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
-    code = manifest["code"]
-    commit = f", commit {code['git_commit'][:12]}" if code["git_commit"] else ""
-    changed = " with changes" if code["git_modified"] else ""
     found = manifest["packages"]
     releases = [f"{name} {found[name]}" for name in NAMED if found.get(name)]
     devices = list(dict.fromkeys(str(row["device"]) for row in rows if row["epochs"]))
     where = f" Training ran on {listed(devices)}." if devices else ""
     return (
-        f"Software: peft-ablation {code['version']}{commit}{changed}, Python {manifest['python']}, "
+        f"Software: peft-ablation {version_text(manifest['code'])}, Python {manifest['python']}, "
         f"{listed(releases)}.{where}"
     )
 

@@ -1,11 +1,9 @@
-"""A study in one paragraph: what was compared on what, and what came out.
-
-Free of torch and of tables' libraries: the Snakefile takes captions from here.
-"""
+"""A study in one paragraph: what was compared on what, and what came out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from peft_ablation.comparison.captions import counted, epochs, listed, named, sentence, tested_on
 from peft_ablation.comparison.decision import (
     of_interval,
     of_runs,
@@ -47,7 +45,7 @@ def summary(
         f"Study {study} compares {listed([arm['arm'] for arm in rows])} on the task "
         f"{named(config)}, starting from {listed(_distinct(rows, 'base'))}: {training:,} "
         f"training {words.example}s from the source {config['data']['source']}, at most "
-        f"{_epochs(config)}, {_seeds(rows)}, scored on {tested_on(first, words)}.",
+        f"{epochs(config)}, {_seeds(rows)}, scored on {tested_on(first, words)}.",
         f"{sentence(words.title(head))} (mean over seeds, {100 * confidence:g} % interval), best "
         f"first: {'; '.join(scores)}.",
         *_against_reference(rows, words),
@@ -105,49 +103,6 @@ def _against_baselines(rows: Sequence[Row], words: Words) -> list[str]:
     return [f"Without training, “{title}” has {plain(best, _digits(words))}{missed}."]
 
 
-def caption(study: str, config: Mapping[str, Any], reference: str | None) -> str:
-    """Return the sentence under every figure that tells which study it is of, as reStructuredText.
-
-    `config` are the study's settings as plain values.
-    """
-    arms = listed(list(config["arms"]))
-    seeds = config["train"]["seeds"]
-    compared = f"; reference arm {reference}" if reference else ""
-    text = (
-        f"Study {study}, task {named(config)}, data from {config['data']['source']}: "
-        f"{arms}, {_counted(len(seeds), 'seed')} each, at most {_epochs(config)}{compared}."
-    )
-    return rst_text(text)
-
-
-def named(config: Mapping[str, Any]) -> str:
-    """Return the task's name as a sentence has it."""
-    return str(config["task"]["name"]).replace("_", " ")
-
-
-def rst_text(text: str) -> str:
-    """Return plain text so that reStructuredText shows it as it is (`lora_` names no link)."""
-    return "".join(f"\\{letter}" if letter in "\\*`_|" else letter for letter in text)
-
-
-def tested_on(first: Row, words: Words) -> str:
-    """Return how many test examples of how many groups there are, from any row of the table."""
-    examples, groups = first["test_examples"], first["test_groups"]
-    of_groups = f" of {groups:,} {words.group}s" if groups != examples else ""
-    return f"{examples:,} test {words.example}s{of_groups}"
-
-
-def listed(items: Sequence[str]) -> str:
-    """Return `a, b and c`."""
-    *rest, last = items
-    return f"{', '.join(rest)} and {last}" if rest else last
-
-
-def sentence(text: str) -> str:
-    """Return the text with its first letter large."""
-    return f"{text[:1].upper()}{text[1:]}"
-
-
 def _does(arms: Sequence[str]) -> str:
     return "does" if len(arms) == 1 else "do"
 
@@ -156,18 +111,10 @@ def _digits(words: Words) -> int:
     return int(words.metrics[words.headline]["digits"])
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _epochs(config: Mapping[str, Any]) -> str:
-    return _counted(config["train"]["epochs"], "epoch")
-
-
 def _seeds(rows: Sequence[Row]) -> str:
     counts = sorted({row["seeds"] for row in rows})
     if len(counts) == 1:
-        return f"{_counted(counts[0], 'seed')} each"
+        return f"{counted(counts[0], 'seed')} each"
     return f"{counts[0]} to {counts[-1]} seeds each"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.errors import InputError, near_miss
+from peft_ablation.scoring.scores import NEAREST
 from peft_ablation.tasks import Claim, Extra, Task
 
 
@@ -31,6 +32,8 @@ class Words:
     """Title by name."""
     claims: tuple[Claim, ...]
     extras: tuple[Extra, ...]
+    nearest: str | None = None
+    """How near is measured, where the last baseline is that of the nearest training example."""
     controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`title` and `meaning` of the task's further controls, by name."""
 
@@ -47,7 +50,9 @@ class Words:
             headline=task.headline,
             metrics={metric.name: metric.words() for metric in metrics},
             shown=tuple(shown or scores or compared),
-            baselines={name: line.title for name, line in task.baselines().items()},
+            baselines={name: line.title for name, line in task.baselines().items()}
+            | ({} if task.nearest is None else {NEAREST: task.nearest.title}),
+            nearest=None if task.nearest is None else task.nearest.meaning,
             claims=tuple(task.claims),
             extras=tuple(task.extras),
             controls={
@@ -113,3 +118,11 @@ def refuse_unknown(key: str, names: Iterable[str], compared: Sequence[str]) -> N
                 f"{key}: found {name!r}, allowed with this task: {', '.join(compared)}"
                 f"{near_miss(name, compared)}"
             )
+
+
+def read_rows(table: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of `comparison.csv`; names stay texts, whatever they look like."""
+    import polars as pl
+
+    names = dict.fromkeys(("arm", "base", "reference_arm"), pl.String)
+    return pl.read_csv(table, infer_schema_length=None, schema_overrides=names).to_dicts()

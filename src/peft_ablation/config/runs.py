@@ -69,6 +69,19 @@ def runs_needed(config: Config) -> dict[RunOf, OtherRun]:
     return found
 
 
+def data_terms(config: Config) -> list[str]:
+    """Return what stands against sharing the study's models freely, one text a kind of data.
+
+    Data that are not public count, those of the runs that it starts from, too.
+    """
+    others = [other.config for other in runs_needed(config).values()]
+    found = [] if config.study.data.public else [config.source.terms]
+    for other in others:
+        if other.name != config.name:
+            found += data_terms(other)
+    return list(dict.fromkeys(found))
+
+
 def _references(config: Config) -> list[tuple[str, RunOf]]:
     study = config.study
     places = [("base.run", study.base.run)]

@@ -38,6 +38,11 @@ class Source:
     """File of `workflow/rules/sources/` that makes the examples table."""
     site_keys: ClassVar[tuple[str, ...]] = ("data_root",)
     """Keys of the site that `read` looks at; a change of one reads the examples again."""
+    terms: ClassVar[str] = (
+        "The study does not say that its data are public (`data.public`): ask whoever gave them "
+        "whether a model trained on them may be shared, and with whom."
+    )
+    """What stands on the model cards of a study whose data are not public."""
     group: str = "group"
     """What a `group` of the examples table is, in the singular."""
     units: ClassVar[Mapping[str, tuple[str, ...]]] = {"group": ("group",)}

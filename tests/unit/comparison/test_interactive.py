@@ -72,10 +72,15 @@ BLOCKS = [
 GROUPS = [
     {
         "arm": arm, "column": column, "value": value, "examples": 20, "groups": 10 + place,
-        "metric": "f1", "score": 0.5, "low": 0.4, "high": 0.6,
+        "metric": metric, "title": metric, "unit": "0 to 1", "digits": 2, "score": 0.5,
+        "score_low": 0.4, "score_high": 0.6,
     }
     for arm in ARMS
-    for column, values in (("view", ["AP", "PA"]), ("sex", ["F", "M", HOSTILE]))
+    for column, metric, values in (
+        ("view", "f1", ["AP", "PA"]),
+        ("view", "loss", ["AP"]),
+        ("sex", "recall", ["F", "M", HOSTILE]),
+    )
     for place, value in enumerate(values)
 ]  # fmt: skip
 
@@ -254,9 +259,18 @@ def test_groups_of_a_chosen_column_are_shown(browser: Browser, page: Path):
     choose(browser, "column", "sex")
     told = means(browser, "#by-group")
     assert len(told) == 3 * 3
-    assert "M, fft; F1: 0.50 [0.40, 0.60]; 20 images of 11 patients" in told
+    assert "M, fft; recall: 0.50 [0.40, 0.60]; 20 images of 11 patients" in told
+
+
+def test_groups_have_the_chosen_measure_where_it_is_known_of_them(browser: Browser, page: Path):
+    browser.open(page)
+    assert means(browser, "#by-group")[0].startswith("AP, fft; f1")
     choose(browser, "measure", "loss")
-    assert "not computed" in browser.run("document.querySelector('#by-group-title').textContent")
+    assert means(browser, "#by-group")[0].startswith("AP, fft; loss")
+    assert len(means(browser, "#by-group")) == 1 * 3
+    choose(browser, "column", "sex")
+    title = "document.querySelector('#by-group-title').textContent"
+    assert browser.run(title) == "Recall by sex"
 
 
 def test_without_groups_there_is_no_view_of_them(browser: Browser, tmp_path: Path):

@@ -11,7 +11,7 @@ import yaml
 from peft_ablation.config import loading
 from peft_ablation.config.base import RunOf
 from peft_ablation.config.loading import Config, load_config
-from peft_ablation.config.runs import OtherRun, runs_needed
+from peft_ablation.config.runs import OtherRun, data_terms, runs_needed
 from peft_ablation.errors import InputError
 
 LORA = {"method": "lora", "targets": "text", "learning_rate": 1e-3}
@@ -211,3 +211,16 @@ def test_arms_of_one_study_that_start_from_one_another_are_refused(
     arms: dict[str, Any], studies: Studies
 ) -> None:
     assert "found a circle: " in studies.refusal("second", arms=arms)
+
+
+def test_terms_of_data_that_are_not_public_follow_the_models_trained_on_them(studies: Studies):
+    """Also where those of the study itself are public, and the start is two studies away."""
+    public = {"data": {"source": "phantom", "public": True}}
+    studies.write("open", **public)
+    studies.write("second", **public, base={"run": run("first", "fft", 0)})
+    studies.write("third", **public, base={"run": run("second", "fft", 0)})
+    for study, closed in (("open", False), ("first", True), ("second", True), ("third", True)):
+        config, _ = studies.load(study)
+        assert bool(data_terms(config)) is closed, study
+    config, _ = studies.load("third")
+    assert data_terms(config) == [config.source.terms]

@@ -376,16 +376,21 @@
     place(byId("by-cost"), plot, `${measure.title} against ${cost.title}`);
   }
 
+  // Subgroups have the chosen measure, or scores of their own: then the first of these is shown.
   function drawByGroup(state, arms) {
-    const { measure } = state;
     const figure = byId("groups");
-    const names = arms.map((arm) => arm.name);
-    const rows = DATA.groups
-      .filter((row) => row.column === state.column && row.metric === measure.name)
-      .filter((row) => names.includes(row.arm) && isNumber(row.score));
     figure.hidden = !DATA.groups.length;
-    const title = `${capital(measure.title)} by ${state.column}`;
-    byId("by-group-title").textContent = rows.length ? title : `${title}: not computed`;
+    if (figure.hidden) return;
+    const names = arms.map((arm) => arm.name);
+    const inColumn = DATA.groups.filter((row) => row.column === state.column);
+    const metrics = inColumn.map((row) => row.metric);
+    const metric = metrics.includes(state.measure.name) ? state.measure.name : metrics[0];
+    const measure = inColumn.find((row) => row.metric === metric);
+    const rows = inColumn
+      .filter((row) => row.metric === metric)
+      .filter((row) => names.includes(row.arm) && isNumber(row.score));
+    const title = `${capital(measure.title)} by ${state.column.replaceAll("_", " ")}`;
+    byId("by-group-title").textContent = title;
     if (!rows.length) return byId("by-group").replaceChildren();
     const counts = new Map(rows.map((row) => [row.value, row.groups]));
     const width = byId("by-group").clientWidth;
@@ -399,7 +404,7 @@
       ...row,
       text: [
         `${row.value}, ${row.arm}`,
-        `${measure.title}: ${withInterval(row.score, row.low, row.high, measure.digits)}`,
+        `${measure.title}: ${withInterval(row.score, row.score_low, row.score_high, measure.digits)}`,
         `${number(row.examples, 0)} ${DATA.example}s of ${number(row.groups, 0)} ${DATA.group}s`,
       ].join("\n"),
     }));
@@ -408,7 +413,7 @@
       const own = shown.filter((row) => row.arm === name);
       const dy = step * (i - (names.length - 1) / 2);
       return [
-        Plot.ruleY(own, { x1: "low", x2: "high", y: "value", dy, ...line, strokeWidth: 1.5 }),
+        Plot.ruleY(own, { x1: "score_low", x2: "score_high", y: "value", dy, ...line, strokeWidth: 1.5 }),
         Plot.dot(own, {
           x: "score", y: "value", dy, r: 4, tip, ...filled, ...said, render: named("means"),
         }),
@@ -421,7 +426,7 @@
       marginBottom: 42,
       marginLeft: margin(values.map(label), most),
       style: TEXT,
-      x: { label: capital(measure.axis), grid: true, nice: true, zero: false },
+      x: { label: `${capital(measure.title)} (${measure.unit})`, grid: true, nice: true, zero: false },
       y: { domain: values, label: null, type: "band", tickFormat: label },
       marks,
     });

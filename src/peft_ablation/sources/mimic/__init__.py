@@ -59,6 +59,11 @@ class Mimic(Source):
     settings: MimicData
     sections: ClassVar[Mapping[str, type[Section]]] = {"sample": Sample, "report": Report}
     rules = "mimic.smk"
+    terms = (
+        "Trained on MIMIC-CXR-JPG, which is under PhysioNet's credentialed data use agreement: its "
+        "data must not be shared with anyone else, and a model can repeat what it saw. Do not put "
+        "these weights on a public hub; PhysioNet takes such models, under the same agreement."
+    )
     group = "subject"
     units: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "subject": ("subject_id",),

@@ -96,6 +96,7 @@ class TextGeneration(Task):
     tokenizer = True
     own_forward = True
     example = "text"
+    hub_kind = "text-generation"
     extras = (Extra("distinct_texts", "distinct texts"), Extra("mean_words", "words a text", 1))
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:

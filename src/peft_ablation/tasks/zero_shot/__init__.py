@@ -76,6 +76,7 @@ class ZeroShot(ImageClassification):
         **ImageClassification.architectures,
         TWO_TOWERS: "CLIPZeroShotClassifier",
     }
+    hub_kind = "zero-shot-image-classification"
     tokenizer: ClassVar[bool | tuple[str, ...]] = (TWO_TOWERS,)
     beside_features: ClassVar[tuple[str, ...]] = ("templates", "head")
 
