@@ -624,6 +624,10 @@ below. A checkpoint always holds the trainable parameters, all buffers (BatchNor
 the optimizer; the column says what the method adds. A frozen base keeps BatchNorm in evaluation
 mode.
 
+The studies `phantom_cxr_methods` and `mimic_cxr_methods` compare those that GIT can have with one
+another, `phantom_cxr_target_modules` and `phantom_cxr_ranks` (and their `mimic_cxr_` twins) where
+LoRA goes and how large its rank is.
+
 ## Shipped methods
 
 Targets: the set `attention`, for ResNet `all` (convolutions). Definition, keys and paper stand in

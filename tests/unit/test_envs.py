@@ -15,8 +15,8 @@ SOURCE = ROOT / "src" / "peft_ablation"
 FETCHING = ("cache_images.py", "plan_download.py", "query_metadata.py")
 CLOUD = (SOURCE / "data" / "storage.py", SOURCE / "sources" / "mimic" / "bigquery.py")
 """Imported late by `images` and `cohort`, and reached by the scripts that fetch alone."""
-TEXT_SCORES = SOURCE / "metrics" / "coco.py"
-"""Imported late by tasks to score texts, which stages of `tables` do."""
+OF_TABLES = {SOURCE / "metrics" / "coco.py", SOURCE / "tasks" / "_nearest.py"}
+"""Imported late by tasks to score texts and to look up examples, which stages of `tables` do."""
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 OURS = "peft_ablation"
 MODEL = {"accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers"}
@@ -155,7 +155,7 @@ def test_environment_holds_what_its_scripts_import(environment: Path) -> None:
     for script in sorted(scripts_by_environment()[environment]):
         beside = set() if script.name in FETCHING else set(CLOUD)
         model = environment.stem == "torch"
-        beside |= {TEXT_SCORES} if model else set()
+        beside |= OF_TABLES if model else set()
         wanted = imports(script, beside, model) - {"google"}  # a namespace of several packages
         lacking = {
             module

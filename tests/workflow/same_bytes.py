@@ -22,13 +22,14 @@ APART: Final = {
     ".lock": "who holds a checkpoint",
     ".snakemake_timestamp": "a time of day",
     ".html": "the blocks of the page in .md beside it, of which measured cells are left out",
+    ".tex": "likewise",
 }
 """Endings or folders of files that are not compared, and why."""
 
 MEASURED: Final = re.compile(r"(?<!val_)seconds|per_second|memory_(?!kind)|joules|latency")
 """In names of columns and keys: what measures the machine."""
 
-MEASURED_CELLS: Final = re.compile(r", s$|/s$|^training, |memory|time|energy|latency")
+MEASURED_CELLS: Final = re.compile(r", s$|/s$|s of training|memory|time|energy|latency")
 """In headings of a page's tables: the same."""
 
 
@@ -81,7 +82,10 @@ def table(path: Path) -> tuple[bool, str]:
 
 
 def unmeasured(value: Any) -> Any:
-    """Return JSON without measured keys, and without hashes of files that hold such."""
+    """Return JSON without measured keys and hashes of files that hold such.
+
+    A manifest's state of the checkout is left out too: an edit beside the run would count.
+    """
     if isinstance(value, list):
         return [unmeasured(one) for one in value]
     if not isinstance(value, dict):
@@ -89,7 +93,9 @@ def unmeasured(value: Any) -> Any:
     return {
         key: unmeasured(one)
         for key, one in value.items()
-        if not MEASURED.search(key) and not key.endswith(("cost.json", "history.csv"))
+        if not MEASURED.search(key)
+        and not key.endswith(("cost.json", "history.csv"))
+        and key != "code"
     }
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import subprocess
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -142,18 +143,37 @@ def test_a_finished_suite_has_nothing_to_do_alone_or_together(
     assert "Nothing to be done" in alone.stdout + alone.stderr
 
 
+def test_the_report_of_a_suite_begins_with_what_the_suite_found(
+    finished: Path, tmp_path: Path, snakemake: Snakemake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workflow"))
+    page = tmp_path / "report.html"
+    snakemake(finished, "suite", "--config", "suite=lines", "--report", str(page))
+    html = unescape(page.read_text())
+    told = (finished / "results/suites/lines/comparison/suite_summary.txt").read_text().strip()
+    assert told.startswith("Lines compares 3 arms (fft, shift and more) in 2 studies")
+    assert told in html
+    assert html.index(told) < html.index("Several studies, run as one")
+    assert {"suite.svg", "critical_difference.svg", "suite_tests.csv"} <= set(
+        re.findall(r"[\w.]+\.(?:svg|csv)", html)
+    )
+
+
 def test_two_runs_from_scratch_give_the_same_bytes(
     finished: Path, folder: Path, snakemake: Snakemake
 ) -> None:
+    # The other figures draw seconds or memory, and would not be compared.
+    targets = ("write_up", "plot_loss_curves", "plot_quality", "plot_split_balance")
     for place in (finished, folder):
-        snakemake(place, "--config", "study=line_a")
+        snakemake(place, *targets, "--config", "study=line_a")
     one, other = (place / "results" / "line_a" for place in (finished, folder))
     compared = names(one)
     assert {
         "cohort/examples.parquet", "splits/test.parquet", "runs/fft/seed-0/history.csv",
         "runs/shift/seed-0/model/shift.safetensors", "runs/fft/seed-0/predictions.parquet",
         "runs/fft/seed-0/scores.json", "comparison/comparison.csv", "comparison/comparison.md",
-        "comparison/manifest.json", "figures/quality.csv", "figures/quality.svg",
+        "comparison/estimates.json", "comparison/manifest.json", "comparison/methods.md",
+        "comparison/summary.txt", "figures/quality.csv", "figures/quality.svg",
     } <= compared  # fmt: skip
     assert differing(one, other) == []
 

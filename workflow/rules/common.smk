@@ -11,6 +11,7 @@ from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
 from peft_ablation.termination import handle_apart
 from peft_ablation.training.checkpoint import NOT_PROTOCOL
+from peft_ablation.training.tuning import with_chosen_rate
 from snakemake.resources import Resources
 
 SITE = {key: value for key, value in config.items() if key != "conduct"}
@@ -171,6 +172,41 @@ def start_of(arm):
     """Return the model folder whose trained weights an arm starts from, or nothing."""
     start = STUDY.arms[arm].init_from
     return [] if start is None else STARTS[start].model
+
+
+# Learning rates that each arm tries, by their names in paths; nothing of a study without `tune`.
+GRIDS = {arm: {repr(rate): rate for rate in rates} for arm, rates in CONFIG.grids.items()}
+TRIAL = f"{RESULTS}/tuning/{{arm}}/{{rate}}/seed-{{seed}}"
+CHOSEN = f"{RESULTS}/tuning/{{arm}}/chosen.json"
+TRIALS = f"{RESULTS}/tuning/{{arm}}/trials.csv"
+
+
+def chosen_rate(arm):
+    """Return the file with an arm's chosen learning rate, or nothing where it is not tuned."""
+    return CHOSEN.format(arm=arm) if arm in GRIDS else []
+
+
+def trained_protocol(arm):
+    """Return the settings of an arm that its training reads, with the chosen rate, if it is tuned."""
+    if arm not in GRIDS:
+        return arm_protocol(arm)
+    return lambda wildcards, input: with_chosen_rate(arm_protocol(arm), input.chosen)
+
+
+def trial_protocol(arm):
+    """Return the function for the settings of an arm in a trial."""
+    return lambda wildcards: {**arm_protocol(arm), "learning_rate": GRIDS[arm][wildcards.rate]}
+
+
+def previous_trial_chunk(arm):
+    """Return the input function for the chunk of a trial before this one; none for the first."""
+
+    def chunk_before(wildcards):
+        chunk = int(wildcards.chunk)
+        trial = TRIAL.format(arm=arm, rate=wildcards.rate, seed=wildcards.seed)
+        return f"{trial}/chunk-{chunk - 1}" if chunk else []
+
+    return chunk_before
 
 
 def previous_chunk(arm):

@@ -18,6 +18,7 @@ rule compare_arms:
         pareto=rules.find_pareto_fronts.output.table,
     output:
         words=f"{RESULTS}/comparison/words.json",
+        looks=f"{RESULTS}/comparison/looks.csv",
         estimates=f"{RESULTS}/comparison/estimates.json",
         table=report(
             f"{RESULTS}/comparison/comparison.csv",
@@ -73,6 +74,7 @@ if ELSEWHERE:
             trials=[],
         output:
             words=f"{RESULTS}/others/words.json",
+            looks=f"{RESULTS}/others/looks.csv",
             estimates=f"{RESULTS}/others/estimates.json",
             table=f"{RESULTS}/others/comparison.csv",
             markdown=f"{RESULTS}/others/comparison.md",
@@ -203,9 +205,12 @@ rule plot_split_balance:
 
 SWEEP_FIGURES = []
 
-# A figure over rank or learning rate comes by itself where arms differ in that number alone.
+# A figure over rank or learning rate comes by itself where arms differ in that number alone. Rates
+# that are chosen are no setting to draw over.
 for swept_key, swept_title in SWEPT.items():
-    if swept_lines({name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key):
+    if not (GRIDS and swept_key == "learning_rate") and swept_lines(
+        {name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key
+    ):
 
         rule:
             name:

@@ -115,7 +115,7 @@ if STUDY.forgetting:
             mem_mb=16000,
             runtime=120 + 10 * len(ALL_RUNS),
         params:
-            task=settings(STUDY.task),
+            task=CONFIG.own_task,
             arms={arm: arm_protocol(arm) for arm in STUDY.arms},
             runs=ALL_RUNS,
             base_of_run=[sorted(set(RUN_BASES)).index(base) for base in RUN_BASES],
@@ -147,7 +147,7 @@ if STUDY.forgetting:
             runtime=30,
         params:
             runs=ALL_RUNS,
-            task=settings(STUDY.task),
+            task=CONFIG.own_task,
             confidence=STUDY.score.confidence,
         message:
             "Comparing what is forgotten"

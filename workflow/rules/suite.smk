@@ -23,21 +23,8 @@ FIRST = SUITE.studies[0].study
 RUN_LOCK = hold() if workflow.is_main_process else None
 
 
-# The report page begins with what the finished suite says of itself.
-FRONT = Path(str(workflow.modifier.modify_path(f"{ACROSS}/comparison/front.rst")))
-config = {
-    **config,
-    "conduct": {
-        "front": (
-            FRONT.read_text(encoding="utf-8")
-            if FRONT.is_file()
-            else f"Suite ``{SUITE.name}`` of {len(SUITE.studies)} studies, not yet compared."
-        )
-    },
-}
-
-
-report: "../report/suite_front.rst"
+# A suite's report begins with the suite, not with a study.
+report: "../report/suite_workflow.rst"
 
 
 # Files of every study's comparison, in the suite's order.
@@ -85,7 +72,12 @@ rule compare_studies:
             category="0. Suite",
             labels={"what": "Tests of ranks, as a table"},
         ),
-        front=f"{ACROSS}/comparison/front.rst",
+        summary=report(
+            f"{ACROSS}/comparison/suite_summary.txt",
+            caption="../report/suite_summary.rst",
+            category="0. Suite",
+            labels={"what": "What came out, in words"},
+        ),
         markdown=f"{ACROSS}/comparison/suite.md",
         page=report(
             f"{ACROSS}/comparison/suite.html",

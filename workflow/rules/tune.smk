@@ -3,47 +3,12 @@
 # `tune_<arm>_chunk` is one chunk of one trial, `tune_<arm>` asks for all trials of the arm.
 import re
 
-from peft_ablation.training.checkpoint import PROTOCOL_VERSION
-from peft_ablation.training.inputs import MAY_DIVERGE
-from peft_ablation.training.tuning import with_chosen_rate
+from peft_ablation.training.checkpoint import MAY_DIVERGE, PROTOCOL_VERSION
 
-GRIDS = {arm: {repr(rate): rate for rate in rates} for arm, rates in CONFIG.grids.items()}
-TRIAL = f"{RESULTS}/tuning/{{arm}}/{{rate}}/seed-{{seed}}"
-CHOSEN = f"{RESULTS}/tuning/{{arm}}/chosen.json"
-TRIALS = f"{RESULTS}/tuning/{{arm}}/trials.csv"
 TUNING_FIGURES = []
 
 if GRIDS:
     TRIAL_TRAIN = STUDY.train.model_copy(update={"epochs": STUDY.tune.epochs or STUDY.train.epochs})
-
-
-def chosen_rate(arm):
-    """Return the file with an arm's chosen learning rate, or nothing where it is not tuned."""
-    return CHOSEN.format(arm=arm) if arm in GRIDS else []
-
-
-def trained_protocol(arm):
-    """Return the settings of an arm that its training reads, with the chosen rate, if it is tuned."""
-    if arm not in GRIDS:
-        return arm_protocol(arm)
-    return lambda wildcards, input: with_chosen_rate(arm_protocol(arm), input.chosen)
-
-
-def trial_protocol(arm):
-    """Return the function for the settings of an arm in a trial."""
-    return lambda wildcards: {**arm_protocol(arm), "learning_rate": GRIDS[arm][wildcards.rate]}
-
-
-def previous_trial_chunk(arm):
-    """Return the input function for the chunk of a trial before this one; none for the first."""
-
-    def chunk_before(wildcards):
-        chunk = int(wildcards.chunk)
-        trial = TRIAL.format(arm=arm, rate=wildcards.rate, seed=wildcards.seed)
-        return f"{trial}/chunk-{chunk - 1}" if chunk else []
-
-    return chunk_before
-
 
 for arm_name, rates in GRIDS.items():
 

@@ -24,6 +24,7 @@ with job(snakemake.log[0]):
         published=snakemake.params.published,
         table=snakemake.output.table,
         words=snakemake.output.words,
+        looks=snakemake.output.looks,
         estimates=snakemake.output.estimates,
         markdown_page=snakemake.output.markdown,
         html_page=snakemake.output.page,

@@ -13,7 +13,7 @@ with job(snakemake.log[0]):
         published=snakemake.params.published,
         table=snakemake.output.table,
         tests=snakemake.output.tests,
-        front=snakemake.output.front,
+        summary=snakemake.output.summary,
         markdown_page=snakemake.output.markdown,
         html_page=snakemake.output.page,
     )

@@ -9,4 +9,5 @@ with job(snakemake.log[0]):
         **snakemake.params.score,
         output=snakemake.output.scores,
         sums=snakemake.output.sums,
+        nearest=snakemake.input.get("nearest") or None,
     )

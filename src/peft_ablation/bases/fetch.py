@@ -97,6 +97,20 @@ def base_folder(bases: str, base: Mapping[str, Any], prompt: str = "") -> str:
     return f"{root}/{_safe(name)}@{_safe(str(base['revision']))}"
 
 
+def base_name(folder: str | Path) -> str:
+    """Return what tables call a base: the name of its folder under `bases`.
+
+    A copied folder is told by its content, not by where it lay and when: `<name>@local-<hash>` of
+    the SHA-256 of its files, so that the same base gives the same tables anywhere.
+    """
+    path = Path(folder)
+    name, local, _ = path.name.partition("@local-")
+    record = path / "base.json"
+    if not local or not record.is_file():
+        return path.name
+    return f"{name}{local}{sha256_json(read_json(record)['sha256'])[:8]}"
+
+
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "base"
 

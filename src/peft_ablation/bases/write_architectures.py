@@ -66,8 +66,10 @@ def _towers(vision: Sets, text: Sets) -> dict[str, str]:
         **both,
         "vision": vision["all"],
         "vision_attention": vision["attention"],
+        "vision_mlp": vision["mlp"],
         "text": text["all"],
         "text_attention": text["attention"],
+        "text_mlp": text["mlp"],
         "vision_and_text": both["all"],
     }
 
@@ -129,10 +131,13 @@ CLASSES: Final = (
             ),
             "git.encoder.layer.{layer}": "num_hidden_layers",
         },
-        targets=_towers(
-            _clip(r"git\.image_encoder\.vision_model\.encoder\.layers\.\d+\."),
-            _bert(r"git\.encoder\.layer\.\d+\."),
-        ),
+        targets={
+            **_towers(
+                _clip(r"git\.image_encoder\.vision_model\.encoder\.layers\.\d+\."),
+                _bert(r"git\.encoder\.layer\.\d+\."),
+            ),
+            "projection": r"git\.visual_projection\.visual_projection\.0",
+        },
         heads=("output",),
         layers="git.encoder.layer.{layer}",
         tied_to="git.embeddings.word_embeddings",
@@ -187,6 +192,7 @@ CLASSES: Final = (
             **_CLIP_VISION,
             "vision": _CLIP_VISION["all"],
             "vision_attention": _CLIP_VISION["attention"],
+            "vision_mlp": _CLIP_VISION["mlp"],
         },
         heads=("classifier",),
         layers="vision_model.encoder.layers.{layer}",

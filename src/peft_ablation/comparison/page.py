@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from peft_ablation.comparison.claims import as_published_blocks
 from peft_ablation.comparison.decision import of_interval, of_runs, size_word
 from peft_ablation.comparison.forgetting import forgetting_blocks
+from peft_ablation.comparison.looks import looks_blocks
 from peft_ablation.comparison.pages import (
     NONE,
     Block,
@@ -31,6 +34,7 @@ Row = Mapping[str, Any]
 def comparison_page(
     rows: Sequence[Row],
     words: Words,
+    looks: pl.DataFrame,
     *,
     study: str,
     reference: str | None,
@@ -43,7 +47,8 @@ def comparison_page(
     forgetting: str | Path | None = None,
     by_group: Sequence[Block] = (),
 ) -> list[Block]:
-    """Return the page of a comparison; `rows` are the rows of `comparison.csv`.
+    """Return the page of a comparison; `rows` are the rows of `comparison.csv`, `looks` those of
+    `peft_ablation.comparison.looks`.
 
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
     and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
@@ -71,8 +76,7 @@ def comparison_page(
         _quality(rows, words),
         *_decisions(rows, words, reference, tested),
         *_differences(rows, words, reference),
-        Heading("Does the model look at its input?"),
-        _honesty(rows, words),
+        *looks_blocks(looks, rows, words),
         *_at_chance(rows, words),
         *forgetting_blocks(forgetting, words),
         *by_group,
@@ -235,43 +239,6 @@ def _verdict(row: Row, words: Words, metric: str, reference_seeds: int) -> str:
     return NONE if verdict is None else verdict + of_runs(min(row["seeds"], reference_seeds))
 
 
-def _honesty(rows: Sequence[Row], words: Words) -> Table:
-    head = words.title(words.headline)
-    others = [name for name in words.compared if name != words.headline]
-    return Table(
-        (
-            "arm",
-            f"{head}, inputs shuffled",
-            "lost",
-            *(f"{head}, {control['title']}" for control in words.controls.values()),
-            *(f"{words.title(metric)}, inputs shuffled" for metric in others),
-            *(
-                f"beats {words.baselines.get(claim.baseline, claim.baseline)}: "
-                f"{words.title(claim.metric)}"
-                for claim in words.claims
-            ),
-            "loses half when shuffled",
-            "all of these",
-        ),
-        [
-            [
-                row["arm"],
-                _rounded(row[f"{words.headline}_shuffled"], words, words.headline),
-                plain(row[f"{words.headline}_lost_when_shuffled"], 0, 100, " %"),
-                *(
-                    _rounded(row[f"{words.headline}_{control}"], words, words.headline)
-                    for control in words.controls
-                ),
-                *(_rounded(row[f"{metric}_shuffled"], words, metric) for metric in others),
-                *(_yes(row[words.claim(claim)]) for claim in words.claims),
-                _yes(row["loses_half_when_shuffled"]),
-                _yes(row["honest_learning"]),
-            ]
-            for row in rows
-        ],
-    )
-
-
 def _at_chance(rows: Sequence[Row], words: Words) -> list[Block]:
     """Name the arms whose interval does not lie beyond what is given for every input alike."""
     blocks: list[Block] = []
@@ -368,15 +335,6 @@ def _meanings(words: Words, level: str) -> list[str]:
         "Verdict of a difference: better or worse where its interval leaves out 0, else not told "
         "apart; not corrected for the number of comparisons. Where an arm has one seed, any "
         "verdict is about these runs, not about the arms.",
-        f"No training: what is given for every {words.example} alike, made from the training split "
-        "alone. A constant can score high without looking at any input: an arm must beat it.",
-        "Inputs shuffled: the test inputs (images, say) are permuted among themselves before the "
-        f"model predicts. A model that reads them loses its {words.title(words.headline)}; lost is "
-        "the share of what it has above the baseline that it should fall to.",
-        *(
-            f"{control['title'][:1].upper()}{control['title'][1:]}: {control['meaning']}."
-            for control in words.controls.values()
-        ),
         "Training time is that of optimizer steps, without evaluation, saving and waiting, of one "
         "run; tuning is the same time of all trials that chose the arm's learning rate; peak "
         "memory is the largest of all seeds; stored is what this arm needs on disk besides the "
@@ -441,7 +399,3 @@ def _with_interval(row: Row, words: Words, metric: str, what: str = "") -> str:
 
 def _rounded(value: float | None, words: Words, metric: str) -> str:
     return plain(value, words.metrics[metric]["digits"])
-
-
-def _yes(value: bool | None) -> str:
-    return NONE if value is None else ("yes" if value else "no")

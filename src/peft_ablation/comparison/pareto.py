@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from peft_ablation.artifacts import read_json, write_table
+from peft_ablation.comparison.decision import of_runs
 from peft_ablation.comparison.pages import (
     NONE,
     Block,
@@ -234,6 +235,7 @@ def pareto_blocks(
         return []
     title, digits = words.title(words.headline), words.metrics[words.headline]["digits"]
     level = f"{100 * confidence:g} %"
+    fewest = min(row["seeds"] for row in rows)
     alone = [row["arm"] for row in rows if row["seeds"] < 2]
     elsewhere = [row["arm"] for row in rows if row["train_seconds"] is None]
     return [
@@ -244,14 +246,14 @@ def pareto_blocks(
                 [
                     row["arm"],
                     with_interval(row, "score", digits),
-                    *(_standing(row, cost, confidence) for cost in COSTS),
+                    *(_standing(row, cost, confidence, fewest) for cost in COSTS),
                 ]
                 for row in rows
             ],
         ),
         Paragraph(
-            f"An arm is on the front where no other has at least its {title} for at most its cost, "
-            "and is better in one of the two. Percentages are the share of "
+            f"An arm is on the front where no other has as good a {title} for at most its cost and "
+            "is better in one of the two. Percentages are the share of "
             f"{DRAWS:,} simulated studies in which it is: scores of all arms are drawn together "
             "from what is known of the test groups, which they share, and of each arm's seeds. "
             f"Surely on the front: {level} or more; surely off it: {100 * (1 - confidence):g} % or "
@@ -264,7 +266,7 @@ def pareto_blocks(
             "there are two seeds; peak memory is the largest of the seeds. Both hold for that "
             "device and what else it was doing."
             + (
-                f" With one seed ({', '.join(alone)}) a share is about that run, not the arm."
+                f" With one seed ({', '.join(alone)}) shares are about these runs, not the arms."
                 if alone
                 else ""
             )
@@ -277,9 +279,10 @@ def pareto_blocks(
     ]
 
 
-def _standing(row: Mapping[str, Any], cost: str, confidence: float) -> str:
+def _standing(row: Mapping[str, Any], cost: str, confidence: float, fewest: int) -> str:
     there, share = row[f"{cost}_on_front"], row[f"{cost}_on_front_probability"]
     if share is None:
         return NONE
     sure = share >= confidence if there else share <= 1 - confidence
-    return f"{'surely ' if sure else ''}{'on' if there else 'off'}, {plain(share, 0, 100, ' %')}"
+    said = f"{'surely ' if sure else ''}{'on' if there else 'off'}{of_runs(fewest)}"
+    return f"{said}, {plain(share, 0, 100, ' %')}"

@@ -17,7 +17,6 @@ from peft_ablation.artifacts import read_json, write_table, write_text
 from peft_ablation.comparison.decision import BETTER, NOT_TOLD_APART, WORSE, of_interval
 from peft_ablation.comparison.pages import html, markdown
 from peft_ablation.comparison.rank_tests import ranked
-from peft_ablation.comparison.suite_front import suite_front
 from peft_ablation.comparison.suite_page import suite_page
 from peft_ablation.comparison.suite_ranks import (
     published_ranks,
@@ -25,6 +24,7 @@ from peft_ablation.comparison.suite_ranks import (
     rank_rows,
     rank_tests,
 )
+from peft_ablation.comparison.suite_summary import suite_summary
 from peft_ablation.comparison.words import Words
 from peft_ablation.metrics.intervals import Estimate, mean_of
 
@@ -108,14 +108,14 @@ def compare_studies(
     published: Mapping[str, Sequence[Mapping[str, Any]]],
     table: str | Path,
     tests: str | Path,
-    front: str | Path,
+    summary: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
 ) -> None:
     """Write the comparison across studies: CSV, Markdown and HTML, one row an arm.
 
     `tests` (CSV): one row a test of the arms' ranks, see `peft_ablation.comparison.suite_ranks`.
-    `front` (reStructuredText): the paragraph that the report page begins with.
+    `summary` (plain text): the paragraph that the report page begins with.
 
     `tables`, `words` and `estimates` are what `compare_arms` wrote, in the order of `studies`;
     `published` the numbers of `peft_ablation.comparison.published` by study.
@@ -130,7 +130,8 @@ def compare_studies(
         of_ranks=rank_blocks(of_ranks, published_ranks(outcomes, published)),
     )  # fmt: skip
     smoke = suite.endswith(".smoke")
-    write_text(front, suite_front(rows, outcomes, of_ranks, title=title, smoke=smoke))
+    told = suite_summary(rows, outcomes, of_ranks, title=title, smoke=smoke)
+    write_text(summary, f"{told}\n")
     write_text(markdown_page, markdown(blocks))
     write_text(html_page, html(blocks, f"{title}: comparison across studies"))
     log.info("compared %d arms over %d studies", len(rows), len(outcomes))

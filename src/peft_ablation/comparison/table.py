@@ -23,6 +23,7 @@ from peft_ablation.comparison.by_group import by_group_blocks, by_group_rows
 from peft_ablation.comparison.claims import as_published_columns
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.interactive import RunPage, interactive_page
+from peft_ablation.comparison.looks import looks_table
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import markdown
 from peft_ablation.comparison.tuning import tuning_columns
@@ -32,6 +33,7 @@ from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
 from peft_ablation.metrics.randomisation import randomised_p
 from peft_ablation.provenance import manifest as describe
+from peft_ablation.scoring.scores import SHUFFLED
 from peft_ablation.tasks import Task, open_task
 
 log = logging.getLogger(__name__)
@@ -84,6 +86,7 @@ def compare_arms(
     published: Sequence[Mapping[str, Any]],
     table: str | Path,
     words: str | Path,
+    looks: str | Path,
     estimates: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
@@ -99,6 +102,7 @@ def compare_arms(
 
     `scores`, `sums` and `costs` are in the order of `runs`. Arms are compared with `reference`.
     `published` are the numbers that `peft_ablation.comparison.published` reads.
+    `looks` (CSV): scores of changed inputs and of baselines, see `peft_ablation.comparison.looks`.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     `trials` are the tables of the trials that chose learning rates, by arm.
     `accounts` are those of the splits and of equal images, which the page quotes; `views` and
@@ -134,17 +138,30 @@ def compare_arms(
             }
         )
     comparison = pl.DataFrame(rows, infer_schema_length=None)
+    columns = sum_columns(metrics)
+    seen = looks_table(
+        {
+            arm: {
+                name: [run.sums[name] for run in loaded if run.arm == arm]
+                for name in loaded[0].sums
+                if all(name in run.sums for run in loaded)
+            }
+            for arm in arms
+        },
+        columns, metrics, _unscored(loaded[0].scores, said), said, confidence,
+    )  # fmt: skip
     blocks = comparison_page(
-        rows, said, study=study, reference=reference, confidence=confidence,
+        rows, said, seen, study=study, reference=reference, confidence=confidence,
         tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
         views=_rows(views),
         pareto=_rows(pareto),
         forgetting=forgetting,
-        by_group=by_group_blocks(*by_group, said, confidence) if by_group else (),
+        by_group=by_group_blocks(*by_group, said, confidence) if by_group is not None else (),
     )  # fmt: skip
     write_table(comparison, table)
+    write_table(seen, looks)
     write_json(words, said.as_json())
     write_json(
         estimates,
@@ -184,6 +201,16 @@ def _run_pages(
         shown = RunPage(run.seed, history if run.cost["epochs"] else None)
         found.setdefault(run.arm, []).append(shown)
     return found
+
+
+def _unscored(scores: Mapping[str, Any], words: Words) -> dict[str, list[str]]:
+    """Return the compared metrics that a set of predictions has not, by the set's name."""
+    sets = {**scores, **scores["baselines"]}
+    names = (SHUFFLED, *words.controls, *words.baselines)
+    return {
+        name: [metric for metric in words.compared if (sets.get(name) or {}).get(metric) is None]
+        for name in names
+    }
 
 
 def _load(
@@ -260,7 +287,7 @@ def _identity(
         "trainable_percent": 100 * trainable / total,
         # What the run was made with, which is not the setting's where the arm is tuned.
         "learning_rate": cost.get("learning_rate") or setting["learning_rate"],
-        **tuning_columns(trials),
+        **tuning_columns(trials, [run.seed for run in runs]),
     }
 
 

@@ -20,8 +20,11 @@ EDGES: Final = {
 """`learning_rate_at_edge` in words; `no` needs none."""
 
 
-def tuning_columns(trials: str | Path | None) -> dict[str, Any]:
+def tuning_columns(trials: str | Path | None, seeds: Sequence[int]) -> dict[str, Any]:
     """Return an arm's columns of the comparison, from its `trials.csv` if it was tuned.
+
+    `seeds` are those that it is trained with; a rate that is chosen for its luck with one of them
+    flatters that run (`tuning_seed_is_trained`).
 
     `learning_rate_at_edge` is `no`, or which edge of its grid the chosen rate is (`smallest`,
     `largest`, `only`); `tuning_seconds` are those of optimizer steps, of all trials.
@@ -32,6 +35,7 @@ def tuning_columns(trials: str | Path | None) -> dict[str, Any]:
             "tuning_trials": 0,
             "tuning_seconds": 0.0,
             "learning_rate_at_edge": None,
+            "tuning_seed_is_trained": None,
         }
     table = pl.read_csv(trials)
     (chosen,) = table.filter("chosen")["learning_rate"].to_list()
@@ -40,6 +44,7 @@ def tuning_columns(trials: str | Path | None) -> dict[str, Any]:
         "tuning_trials": table.height,
         "tuning_seconds": float(table["train_seconds"].sum()),
         "learning_rate_at_edge": edge_of(chosen, table["learning_rate"].to_list()),
+        "tuning_seed_is_trained": not set(table["seed"]).isdisjoint(seeds),
     }
 
 
@@ -79,6 +84,11 @@ def tuning_caveats(rows: Sequence[Row]) -> list[str]:
             f"Learning rates were chosen by {trials} trials an arm, the lowest validation loss of "
             "one seed; no test example had a part in it. Other settings (rank, schedule, epochs) "
             "were not tuned, and a rate is only as good as its grid is fine."
+        )
+    if any(row["tuning_seed_is_trained"] for row in tuned):
+        found.append(
+            "The trials had a seed that arms are trained with, too: the run of that seed was "
+            "chosen for its validation loss, and may flatter its arm. Another tune.seed does not."
         )
     edges = [row for row in tuned if row["learning_rate_at_edge"] != "no"]
     if edges:

@@ -198,50 +198,45 @@ def views_blocks(rows: Sequence[Mapping[str, Any]], device: str) -> list[Block]:
         own = [row for row in rows if row["measure"] == measure]
         name = "validation loss" if measure == LOSS else _words(measure)
         reference, level = own[0]["reference_arm"], own[0]["reference_level"]
-        blocks.append(
-            Table(
-                (
-                    "arm",
-                    *(
-                        f"{name} after {_amount(view, own[0][f'{view}_budget'])} {VIEWS[view]}"
-                        for view in told
-                    ),
-                    *(
-                        (f"{VIEWS[view]} to {reference}'s {level:.4f}" for view in told)
-                        if level is not None
-                        else ()
-                    ),
-                ),
-                [
-                    [
-                        row["arm"],
-                        *(plain(row[f"{view}_best"], 4) for view in told),
-                        *(
-                            (_needed(row, view, own, reference) for view in told)
-                            if level is not None
-                            else ()
-                        ),
-                    ]
-                    for row in own
-                ],
-            )
+        reached = told if level is not None else []
+        budgets = {view: _amount(view, own[0][f"{view}_budget"]) for view in told}
+        header = [
+            "arm",
+            *(f"{name} after {budgets[view]} {VIEWS[view]}" for view in told),
+            *(f"{VIEWS[view]} to {reference}'s {level:.4f}" for view in reached),
+        ]
+        cells = [
+            [
+                row["arm"],
+                *(plain(row[f"{view}_best"], 4) for view in told),
+                *(_needed(row, view, own, reference) for view in reached),
+            ]
+            for row in own
+        ]
+        blocks.append(Table(header, cells))
+    said = [
+        "Budgets are the largest that every run has reached; a run's best at the ends of epochs "
+        "within it, mean over seeds."
+    ]
+    if rows[0]["reference_level"] is not None:
+        said.append(
+            "On the right, what an arm's runs had spent on average when their mean best was no "
+            "worse than the reference arm's in the end, and in brackets this over what the "
+            f"reference itself needed; {NONE}: never, in the epochs it had."
         )
-    without = "" if "energy" in told else " This device does not tell the energy it takes."
-    alike = (
-        f" Every run takes {an_epoch:g} optimizer steps an epoch: equal epochs are equal steps."
-        if an_epoch is not None
-        else ""
+    said.append(
+        f"Seconds are wall time of optimizer steps on {device}, without evaluation, saving, "
+        "waiting and tuning."
     )
+    if an_epoch is not None:
+        said.append(
+            f"Every run takes {an_epoch:g} optimizer steps an epoch: equal epochs are equal steps."
+        )
+    if "energy" not in told:
+        said.append("This device does not tell the energy it takes.")
     return [
         *blocks,
-        Paragraph(
-            "Budgets are the largest that every run has reached; a run's best at the ends of "
-            "epochs within it, mean over seeds. On the right, what an arm's runs had spent on "
-            "average when their mean best was no worse than the reference arm's in the end, and "
-            "in brackets this over what the reference itself needed; an empty cell: never, in "
-            f"the epochs it had. Seconds are wall time of optimizer steps on {device}, without "
-            f"evaluation, saving and waiting.{alike}{without}"
-        ),
+        Paragraph(" ".join(said)),
         Paragraph(
             "These are validation losses, not test scores: training knows them at the end of every "
             "epoch, while the test split is scored for the chosen checkpoint alone (to score every "

@@ -10,6 +10,7 @@ from typing import Any
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.errors import InputError, near_miss
+from peft_ablation.scoring.scores import NEAREST
 from peft_ablation.tasks import Claim, Extra, Task
 
 
@@ -31,6 +32,8 @@ class Words:
     """Title by name."""
     claims: tuple[Claim, ...]
     extras: tuple[Extra, ...]
+    nearest: str | None = None
+    """How near is measured, where the last baseline is that of the nearest training example."""
     controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`title` and `meaning` of the task's further controls, by name."""
 
@@ -47,7 +50,9 @@ class Words:
             headline=task.headline,
             metrics={metric.name: metric.words() for metric in metrics},
             shown=tuple(shown or scores or compared),
-            baselines={name: line.title for name, line in task.baselines().items()},
+            baselines={name: line.title for name, line in task.baselines().items()}
+            | ({} if task.nearest is None else {NEAREST: task.nearest.title}),
+            nearest=None if task.nearest is None else task.nearest.meaning,
             claims=tuple(task.claims),
             extras=tuple(task.extras),
             controls={

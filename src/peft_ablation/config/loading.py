@@ -88,6 +88,17 @@ class Config(Section):
         return source_class(told.source)(told, self.site, self.results)
 
     @property
+    def own_task(self) -> dict[str, Any]:
+        """Settings of the task on what the bases could do before, as plain values.
+
+        Raises `InputError` for one that the task has not.
+        """
+        over = self.study.forgetting.task if self.study.forgetting else {}
+        settings = {**self.study.task.model_dump(mode="json"), **over}
+        found = validated(self.task.Settings, settings, f"study {self.name}: forgetting.task")
+        return found.model_dump(mode="json")
+
+    @property
     def task(self) -> type[Task]:
         """Class of the task."""
         return task_class(self.study.task.name)
@@ -359,6 +370,9 @@ def _check_forgetting(config: Config, where: str) -> None:
     study, told, source = config.study, config.study.forgetting, config.held_out
     if told is None:
         return
+    if "name" in told.task:
+        raise InputError(f"{where}: forgetting.task.name: it is the study's task; leave it out")
+    own_task = config.own_task
     apart = [name for name in study.arms if study.base_of(name).kind != "phantom"]
     if told.pretraining is not None and apart:
         raise InputError(
@@ -379,19 +393,24 @@ def _check_forgetting(config: Config, where: str) -> None:
         )
     try:
         source.check()
-        _check_columns(source, config, where)
+        _check_columns(source, config, where, own_task)
     except InputError as error:
         said = str(error).removeprefix(f"{where}: ")
         raise InputError(f"{where}: forgetting.{said}") from None
 
 
-def _check_columns(source: Source, config: Config, where: str) -> None:
-    """Refuse columns of a source that the task lacks, and those that nobody reads."""
+def _check_columns(
+    source: Source, config: Config, where: str, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse columns of a source that the task lacks, and those that nobody reads.
+
+    `settings` are the task's, where they are not the study's.
+    """
     found, task = source.columns, config.task
     if found is None:
         return
     name = config.study.task.name
-    needed = task.needs(config.study.task.model_dump(mode="json"))
+    needed = task.needs(settings or config.study.task.model_dump(mode="json"))
     read = (*task.columns, *needed, *task.optional, *config.study.score.subgroups)
     known = (*NAMED_COLUMNS, *dict.fromkeys(read))
     for column in sorted(found):

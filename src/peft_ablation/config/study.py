@@ -82,6 +82,8 @@ class Forgetting(Section):
     data: AnyData | None = None
     """Examples of what the base could do before, held out from its training: read as the study's
     `data` is, and scored by the study's task."""
+    task: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the task that differ on these examples, such as its prompt."""
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
@@ -203,6 +205,9 @@ class Score(Section):
     """Columns of the examples table (view, sex, genre) by whose values scores are shown apart."""
     shuffle_inputs: bool = True
     """Score again with the test inputs (images, say) shuffled among themselves."""
+    controls: bool = True
+    """Score again under the task's further controls: the mean image, an empty text, words out of
+    order; each is one more prediction of the test split."""
     bootstrap_samples: int = Field(1000, ge=10)
     """Resamples behind the intervals of one run's scores; those of arms need none."""
     confidence: float = Field(0.95, gt=0, lt=1)

@@ -1,5 +1,6 @@
 """Images of a cache as tensors: pixels, or what a frozen part of a base makes of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,3 +29,11 @@ class ImageSource:
         if self.features is not None:
             return torch.from_numpy(np.ascontiguousarray(self.features[positions]))
         return torch.from_numpy(self.cache.pixels(positions))
+
+    def mean_of(self, ids: Sequence[str]) -> Tensor:
+        """Return the mean of these examples' images as one batch of pixels (1, H, W[, 3]), uint8.
+
+        Those whose image was dropped are left out.
+        """
+        places = self.cache.position(ids)
+        return torch.from_numpy(self.cache.mean(places[places >= 0]))[None]

@@ -360,3 +360,11 @@ class ImageCache:
             chosen = np.flatnonzero(shards == shard)
             result[chosen] = self._maps[int(shard)][self._row[places[chosen]]]
         return result
+
+    def mean(self, positions: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Return the mean image of one or more positions, (size, size) or (size, size, 3)."""
+        places = np.asarray(positions, dtype=np.int64)
+        total = np.zeros(self.shape, np.int64)
+        for start in range(0, len(places), 256):
+            total += self.pixels(places[start : start + 256]).sum(axis=0, dtype=np.int64)
+        return np.rint(total / len(places)).astype(np.uint8)

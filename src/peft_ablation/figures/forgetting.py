@@ -26,16 +26,21 @@ def plot_forgetting(
 ) -> None:
     """Draw the change on the base's own task over the headline score, with both intervals.
 
-    One panel for the headline and one for the first metric of which less is better (a loss).
+    One panel for the first metric of which more is better (the headline, if it is measured there),
+    and one for the first of which less is (a loss).
     `table` is that of `compare_forgetting`, `comparison` and `words` those of `compare_arms`.
     """
     said = Words.read(words)
     head = said.headline
     scores = pl.read_csv(comparison, infer_schema_length=None)
     changes = pl.read_csv(table, infer_schema_length=None)
+    told = [name for name in said.compared if f"{name}_change" in changes.columns]
     quality = scores.select("arm", *(f"{head}{end}" for end in ("", "_low", "_high")))
-    losses = [name for name in said.compared if not said.metrics[name]["higher_is_better"]]
-    panels = [head, *losses[:1]]
+    better, losses = (
+        [name for name in told if said.metrics[name]["higher_is_better"] == higher]
+        for higher in (True, False)
+    )
+    panels = [*better[:1], *losses[:1]]
     ends = ("", "_low", "_high")
     shown = quality.join(
         changes.select("arm", *(f"{name}_change{end}" for name in panels for end in ends)),

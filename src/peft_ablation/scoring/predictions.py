@@ -1,7 +1,7 @@
 """What a trained arm predicts for the test examples."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,16 @@ def predict_table(
     threads: int,
     batch_size: int,
     shuffle_inputs: bool,
+    controls: bool,
     seed: int,
     output: str | Path,
 ) -> None:
     """Write one row a test example: its id and group, what is true and what is predicted.
 
     With `shuffle_inputs` also what is predicted when the test inputs are permuted among themselves
-    by `seed`, in columns that end in `_shuffled`, and under each further control of the task, in
-    columns that end in its name. Without `arm` and `model` it is the base itself that predicts,
-    loaded anew.
+    by `seed`, in columns that end in `_shuffled`; with `controls` also under each further control
+    of the task, in columns that end in its name. Without `arm` and `model` it is the base itself
+    that predicts, loaded anew.
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -79,13 +80,13 @@ def predict_table(
         **predictor.truth(examples),
         **predicted(examples, "predict"),
     }
-    if shuffle_inputs:
-        changed = {SHUFFLED: bound.shuffled} | {
-            name: control.change for name, control in bound.controls().items()
-        }
-        for control, change in changed.items():
-            again = predicted(change(examples, seed), f"predict, {control}")
-            columns |= {f"{name}_{control}": values for name, values in again.items()}
+    changed: dict[str, Callable[[Any, int], Any]]
+    changed = {SHUFFLED: bound.shuffled} if shuffle_inputs else {}
+    if controls:
+        changed |= {name: control.change for name, control in bound.controls().items()}
+    for control, change in changed.items():
+        again = predicted(change(examples, seed), f"predict, {control}")
+        columns |= {f"{name}_{control}": values for name, values in again.items()}
     write_table(pl.DataFrame(columns), output)
     log.info("%d predictions written to %s", len(examples), output)
 

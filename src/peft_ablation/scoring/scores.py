@@ -36,9 +36,9 @@ DEFINITIONS: Final = {
 }
 """What of scores.json is no metric and is not said by its name."""
 
-MODEL, SHUFFLED = "model", "shuffled"
-"""Names of sets of predictions that every model makes; further controls and baselines have their
-own."""
+MODEL, SHUFFLED, NEAREST = "model", "shuffled", "nearest"
+"""Names of sets of predictions: a model's own, under the control that all tasks have, and of the
+baseline that looks up training examples; further controls and baselines have their own."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,12 @@ def score_predictions(
     seed: int,
     output: str | Path,
     sums: str | Path,
+    nearest: str | Path | None = None,
 ) -> None:
     """Score one run's predictions; write `output` (JSON) and `sums` (by group).
 
-    Baselines are made from the training split alone. Raises `InputError` for a table without rows,
+    Baselines are made from the training split alone; `nearest` is what `write_nearest` wrote, where
+    the task has such a baseline. Raises `InputError` for a table without rows,
     or without the columns it needs.
     """
     table = _read(predictions)
@@ -128,6 +130,17 @@ def score_predictions(
         fixed = [pl.lit(value).alias(column) for column, value in baseline.columns.items()]
         # What a baseline does not say (a loss, say) it has not, whatever the model said.
         tables[name] = own.select(*bound.truth, *fixed)
+    titles = {name: {"title": line.title, **line.account} for name, line in baselines.items()}
+    if nearest is not None and bound.nearest is not None:
+        found = pl.read_parquet(nearest)
+        looked_up = own.select("example_id").join(found, on="example_id", maintain_order="left")
+        if looked_up.height < own.height:
+            raise InputError(
+                f"{nearest}: lacks {own.height - looked_up.height} of {own.height} examples of "
+                f"{predictions}; was it made of another test split?"
+            )
+        tables[NEAREST] = own.select(*bound.truth).hstack(looked_up.drop("example_id"))
+        titles[NEAREST] = {"title": bound.nearest.title}
     sets = {
         name: score_table(part, metrics, groups=groups, resampling=resampling)
         for name, part in tables.items()
@@ -154,13 +167,8 @@ def score_predictions(
                 for name in (SHUFFLED, *controls)
             },
             "baselines": {
-                name: {
-                    "title": baseline.title,
-                    **baseline.account,
-                    **sets[name].values,
-                    **details[name],
-                }
-                for name, baseline in baselines.items()
+                name: {**told, **sets[name].values, **details[name]}
+                for name, told in titles.items()
             },
             "resampling": {
                 "unit": "group",

@@ -70,6 +70,16 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """A baseline that looks at the input: what the nearest training example has."""
+
+    title: str
+    """As a table says it, such as `report of the nearest training image`."""
+    meaning: str
+    """One sentence for the page: how near is measured."""
+
+
+@dataclass(frozen=True)
 class Claim:
     """A baseline that an arm must beat to count as having learnt."""
 
@@ -162,6 +172,8 @@ class Task(ABC):
     """What an honest arm must beat."""
     floor: str | None = None
     """Baseline to which the headline should fall when inputs are shuffled; None: to 0."""
+    nearest: ClassVar[Lookup | None] = None
+    """The baseline that `look_up` makes; None: there is none."""
     figures: ClassVar[Mapping[str, Figure]] = {}
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
@@ -202,6 +214,10 @@ class Task(ABC):
     @abstractmethod
     def baselines(self) -> Mapping[str, Baseline]:
         """Return what must be beaten, made from the training split alone, by name."""
+
+    def look_up(self, test: "pl.DataFrame", assets: Mapping[str, str | Path]) -> "pl.DataFrame":
+        """Return `example_id` of test rows and the prediction columns of the baseline `nearest`."""
+        raise NotImplementedError
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -51,6 +51,9 @@ NOT_PROTOCOL = (
 )
 """Training settings that change how a run is carried out, but not what it computes."""
 
+MAY_DIVERGE = "may_diverge"
+"""Setting of a trial of a learning rate: a loss that explodes ends the run, and not the job."""
+
 BEST = "best"
 MANIFEST = "manifest.json"
 

@@ -15,8 +15,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from peft_ablation.training.checkpoint import CheckpointFolder, read_checkpoint, storage_failure
-from peft_ablation.training.inputs import MAY_DIVERGE, RunInputs
+from peft_ablation.training.checkpoint import (
+    MAY_DIVERGE,
+    CheckpointFolder,
+    read_checkpoint,
+    storage_failure,
+)
+from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.launch import on_devices
 from peft_ablation.training.lease import exclusive
 from peft_ablation.training.run import Run

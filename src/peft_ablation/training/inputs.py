@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from peft_ablation.artifacts import sha256_file, sha256_json
 from peft_ablation.data.images import files_of
@@ -11,9 +11,6 @@ from peft_ablation.methods import open_method
 from peft_ablation.provenance import releases
 from peft_ablation.tasks import task_class
 from peft_ablation.training.checkpoint import NOT_PROTOCOL, PROTOCOL_VERSION, Fingerprint
-
-MAY_DIVERGE: Final = "may_diverge"
-"""Setting of a trial of a learning rate: a loss that explodes ends the run, and not the job."""
 
 
 @dataclass(frozen=True)

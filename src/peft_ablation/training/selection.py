@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_ablation.artifacts import read_json, whole_folder, write_json, write_text
+from peft_ablation.bases.fetch import base_name
 from peft_ablation.errors import InputError
 from peft_ablation.provenance import manifest
 from peft_ablation.training.checkpoint import BEST, damage
@@ -118,7 +119,7 @@ def select_checkpoint(
             "device": state["device"],
             "precision": state["precision"],
             "learning_rate": made_from["arm"]["learning_rate"],
-            "base": Path(base).name,
+            "base": base_name(base),
             "manifest": written,
         },
     )
@@ -153,7 +154,7 @@ def _model_card(
             "---",
             f"# {arm_name}, seed {seed}, of study {study}",
             "",
-            f"Base: `{Path(base).name}`. Trainable parameters: {trainable:,}. "
+            f"Base: `{base_name(base)}`. Trainable parameters: {trainable:,}. "
             f"Best of {len(state['history'])} epochs by validation loss: epoch "
             f"{position['best_epoch']}, {position['best_val_loss']:.4f}.",
             "",
@@ -193,7 +194,7 @@ def keep_base(
     with whole_folder(model) as part:
         kept = method.keep(bound.load_model, base, part, bound.heads_of)
         of = ", ".join(
-            [f"the base `{Path(base).name}`", *(f"`{name}`" for name in list(inputs)[1:])]
+            [f"the base `{base_name(base)}`", *(f"`{name}`" for name in list(inputs)[1:])]
         )
         write_text(part / "README.md", f"# {arm_name}: {of} as it is\n")
         write_json(part / "manifest.json", written)
@@ -231,7 +232,7 @@ def _untrained_cost(
         "device": "not trained",
         "precision": "not trained",
         "learning_rate": None,
-        "base": Path(base).name,
+        "base": base_name(base),
     }
 
 

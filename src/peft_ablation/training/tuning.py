@@ -24,6 +24,7 @@ class Trial:
     """What one learning rate came to."""
 
     learning_rate: float
+    seed: int
     val_loss: float | None
     """Lowest validation loss of its epochs; None where it diverged, and so loses."""
     best_epoch: int
@@ -50,6 +51,7 @@ def record_trial(chunk: str | Path, *, history: str | Path, trial: str | Path) -
     lost = position["diverged"] or not math.isfinite(loss)
     found = Trial(
         learning_rate=made_from["arm"]["learning_rate"],
+        seed=made_from["seed"],
         val_loss=None if lost else loss,
         best_epoch=position["best_epoch"],
         epochs=len(rows),

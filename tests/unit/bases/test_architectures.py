@@ -284,7 +284,8 @@ SETS = {
     "GitForCausalLM": (
         {"num_hidden_layers": 2, "vision_config": {"num_hidden_layers": 3}},
         {"all": 30, "attention": 20, "mlp": 10, "query_value": 10, "vision": 18,
-         "vision_attention": 12, "text": 12, "text_attention": 8, "vision_and_text": 30},
+         "vision_attention": 12, "vision_mlp": 6, "text": 12, "text_attention": 8, "text_mlp": 4,
+         "vision_and_text": 30, "projection": 1},
     ),
     "ViTForImageClassification": (
         {**VIT_TINY, "num_hidden_layers": 2},
@@ -295,7 +296,8 @@ SETS = {
     "CLIPModel": (
         {"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 3}},
         {"all": 30, "attention": 20, "mlp": 10, "query_value": 10, "vision": 18,
-         "vision_attention": 12, "text": 12, "text_attention": 8, "vision_and_text": 30},
+         "vision_attention": 12, "vision_mlp": 6, "text": 12, "text_attention": 8, "text_mlp": 4,
+         "vision_and_text": 30},
     ),
     "CLIPForImageClassification": (
         {"vision_config": {"num_hidden_layers": 3}},
@@ -304,7 +306,7 @@ SETS = {
     "CLIPZeroShotClassifier": (
         {"vision_config": {"num_hidden_layers": 3}},
         {"all": 18, "attention": 12, "mlp": 6, "query_value": 6, "vision": 18,
-         "vision_attention": 12},
+         "vision_attention": 12, "vision_mlp": 6},
     ),
     "RobertaForSequenceClassification": (
         {"num_hidden_layers": 2}, {"all": 12, "attention": 8, "mlp": 4, "query_value": 4},
@@ -336,8 +338,9 @@ SETS = {
     # A block of the decoder: two of self attention, three of cross attention, two of the MLP.
     "VisionEncoderDecoderModel": (
         {"encoder": {"num_hidden_layers": 3}, "decoder": {"n_layer": 2}},
-        {"all": 32, "attention": 22, "mlp": 10, "vision": 18, "vision_attention": 12, "text": 14,
-         "text_attention": 10, "vision_and_text": 32, "text_without_cross_attention": 8},
+        {"all": 32, "attention": 22, "mlp": 10, "vision": 18, "vision_attention": 12,
+         "vision_mlp": 6, "text": 14, "text_attention": 10, "text_mlp": 4, "vision_and_text": 32,
+         "text_without_cross_attention": 8},
     ),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from architecture_cases import RESNET_18, VIT_TINY, built
 from peft import LoraConfig, get_peft_model
 
 from peft_ablation.bases.architectures import architecture
+from peft_ablation.config.arms import expanded_sweeps
 from peft_ablation.config.loading import STUDIES, read_study
 from peft_ablation.methods import method_class, open_method
 from peft_ablation.methods.parameters import count_parameters
@@ -89,6 +90,54 @@ def test_git_rank_8(targets: str, trainable: int, total: int, percent: float) ->
     counted = lora("GitForCausalLM", {}, targets, 8)
     assert counted == (trainable, total)
     assert round(100 * counted.trainable / counted.total, 4) == percent
+
+
+A = 8 * (768 + 768)
+"""Parameters of rank 8 beside a square matrix of git-base, whose towers are both 768 wide."""
+M = 8 * (768 + 3072)
+"""Beside one of the two matrices of an MLP."""
+
+
+@pytest.mark.parametrize(
+    ("targets", "trainable"),
+    [
+        # 12 vision layers and 6 text layers, each of four square matrices and two of an MLP.
+        ("attention", (12 + 6) * 4 * A),
+        ("vision_attention", 12 * 4 * A),
+        ("text_attention", 6 * 4 * A),
+        ("mlp", (12 + 6) * 2 * M),
+        ("vision_mlp", 12 * 2 * M),
+        ("text_mlp", 6 * 2 * M),
+        ("query_value", (12 + 6) * 2 * A),
+        ("projection", A),
+        ("all", (12 + 6) * (4 * A + 2 * M)),
+    ],
+)
+def test_git_rank_8_of_each_target_set(targets: str, trainable: int) -> None:
+    assert lora("GitForCausalLM", {}, targets, 8).trainable == trainable
+
+
+@pytest.mark.parametrize(
+    ("study", "arm", "trainable"),
+    [
+        ("mimic_cxr_target_modules", "lora_attention", 884_736),
+        ("mimic_cxr_target_modules", "lora_mlp", 1_105_920),
+        ("mimic_cxr_target_modules", "lora_vision", 1_327_104),
+        ("mimic_cxr_target_modules", "lora_text", 663_552),
+        ("mimic_cxr_target_modules", "lora_both", 1_990_656),
+        ("mimic_cxr_target_modules", "lora_projection", 12_288),
+        # A row and a column of each of the 36 matrices of the text tower, of the given rank.
+        ("mimic_cxr_ranks", "lora_r1", 663_552 // 8),
+        ("mimic_cxr_ranks", "lora_r64", 663_552 * 8),
+    ],
+)
+def test_arms_of_the_mimic_studies_train_so_many_of_git_base(
+    study: str, arm: str, trainable: int
+) -> None:
+    raw, _ = read_study(study, [STUDIES])
+    settings = expanded_sweeps(raw["arms"])[arm]
+    counted = lora("GitForCausalLM", {}, settings["targets"], settings["r"])
+    assert counted.trainable == trainable
 
 
 def test_vit_tiny_rank_4_with_norms_and_head_is_the_published_number() -> None:

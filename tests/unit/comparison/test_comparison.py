@@ -158,6 +158,7 @@ def compare(tmp_path: Path):
             table=tmp_path / "comparison.csv",
             words=tmp_path / "words.json",
             estimates=tmp_path / "estimates.json",
+            looks=tmp_path / "looks.csv",
             markdown_page=tmp_path / "comparison.md",
             html_page=tmp_path / "comparison.html",
             manifest=tmp_path / "manifest.json",
@@ -257,6 +258,7 @@ def test_pairing_narrows_the_difference_of_like_arms(compare, tmp_path):
         table=tmp_path / "c.csv",
         words=tmp_path / "w.json",
         estimates=tmp_path / "e.json",
+        looks=tmp_path / "looks.csv",
         markdown_page=tmp_path / "c.md",
         html_page=tmp_path / "c.html",
         manifest=tmp_path / "m.json",
@@ -475,7 +477,7 @@ def test_words_are_those_of_the_task_and_come_back_from_their_file(compare, tmp_
     assert words.shown == ("bleu",)
     assert words.axis("bleu") == "BLEU (0 to 100)"
     assert not words.metrics["test_loss"]["higher_is_better"]
-    assert list(words.baselines) == ["constant_report", "label_prior", "best_prior"]
+    assert list(words.baselines) == ["constant_report", "label_prior", "best_prior", "nearest"]
     verdicts = {words.claim(claim) for claim in words.claims}
     assert verdicts == {
         "beats_constant_report_bleu",
@@ -515,11 +517,12 @@ def test_an_arm_without_trials_is_said_not_to_be_tuned(compare, tmp_path):
     assert page.count("| not tuned |") == 2
 
 
-def trials_of(folder, arm, rates, chosen):
+def trials_of(folder, arm, rates, chosen, seed=100):
     path = folder / f"{arm}.csv"
     pl.DataFrame(
         {
             "learning_rate": rates,
+            "seed": [seed] * len(rates),
             "val_loss": [0.5] * len(rates),
             "train_seconds": [10.0, 2.5, 0.25][: len(rates)],
             "chosen": [rate == chosen for rate in rates],
@@ -540,13 +543,16 @@ def test_a_tuned_arm_has_the_rate_it_was_trained_with_its_trials_and_their_cost(
     assert "| 12.8 in 3 trials |" in page
     assert "Learning rates were chosen by 3 trials an arm" in page
     assert "At the edge" not in page
+    assert "may flatter" not in page
     assert str(tuned) in json.loads((tmp_path / "manifest.json").read_text())["inputs"]
 
 
-def test_a_rate_at_the_edge_of_its_grid_is_said(compare, tmp_path):
-    tuned = trials_of(tmp_path, "fft", [1e-4, 3e-4], 3e-4)
+def test_a_rate_at_the_edge_of_its_grid_and_a_seed_of_training_are_said(compare, tmp_path):
+    tuned = trials_of(tmp_path, "fft", [1e-4, 3e-4], 3e-4, seed=0)
     rows = compare({"fft": [0.9], "lora_text": [0.6]}, trials={"fft": tuned}, learning_rate=3e-4)
     assert rows["fft"]["learning_rate_at_edge"] == "largest"
     page = (tmp_path / "comparison.md").read_text()
     assert "| 0.0003, the largest tried |" in page
     assert "At the edge of the rates tried: fft 0.0003, the largest tried." in page
+    assert rows["fft"]["tuning_seed_is_trained"] == "true"  # both have seed 0
+    assert "The trials had a seed that arms are trained with, too" in page

@@ -241,10 +241,11 @@ def test_the_page_says_who_is_on_the_front_and_of_what_device(study):
     assert table.header[2:4] == (
         "findings F1 against trained parameters", "findings F1 against stored, MB",
     )  # fmt: skip
+    sure = "surely on in these runs, 100 %"
     assert [list(row) for row in table.rows] == [
-        ["full", "0.970 [0.874, 1.000]", *["on, 89 %"] * 4],
-        ["lora", "0.889 [0.760, 1.000]", *["on, 91 %"] * 2, *["surely on, 100 %"] * 2],
-        ["other", "0.821 [0.585, 1.000]", *["surely on, 100 %"] * 2, "–", "–"],
+        ["full", "0.970 [0.874, 1.000]", *["on in these runs, 89 %"] * 4],
+        ["lora", "0.889 [0.760, 1.000]", *["on in these runs, 91 %"] * 2, sure, sure],
+        ["other", "0.821 [0.585, 1.000]", sure, sure, "–", "–"],
     ]
     text = markdown(blocks)
     assert "in seconds on a GPU" in text
@@ -253,7 +254,7 @@ def test_the_page_says_who_is_on_the_front_and_of_what_device(study):
 
 
 def test_off_is_sure_where_the_share_is_small():
-    arms = [arm(0.9, 0.1), arm(0.5, 0.1), arm(0.893, 0.1, own=1)]
+    arms = [arm(0.9, 0.1, 2), arm(0.5, 0.1, 2), arm(0.893, 0.1, 2, own=1)]
     rows = found(arms, costs(1, 2, 3))
     (table,) = [
         block

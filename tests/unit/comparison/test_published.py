@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from peft_ablation.comparison.looks import COLUMNS
 from peft_ablation.comparison.page import comparison_page
 from peft_ablation.comparison.pages import Items, Table, html, markdown
 from peft_ablation.comparison.published import (
@@ -121,6 +123,7 @@ def test_the_page_of_a_comparison_has_the_section_in_both_forms() -> None:
         return comparison_page(
             [row],
             words(),
+            pl.DataFrame(schema=COLUMNS),
             study="s",
             reference="fft",
             confidence=0.95,

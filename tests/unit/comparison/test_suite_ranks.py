@@ -114,6 +114,29 @@ def test_where_ranks_differ_by_chance_nemenyi_tells_nothing_apart() -> None:
     assert "differ no more than by chance" in page(mixed)
 
 
+def test_two_studies_that_agree_are_chance_whatever_the_f_says() -> None:
+    tests = rank_tests(studies(2), 0.95)
+    assert tests.friedman is not None
+    assert tests.friedman.p_f == 0
+    assert not tests.differ
+
+
+def test_nemenyi_counts_only_where_friedman_finds_a_difference() -> None:
+    # Of ten arms one is mostly at the front and one at the back, the others turn about.
+    middle = [f"m{place}" for place in range(8)]
+    found = []
+    for place, rank in enumerate((1, 1, 1, 5, 3, 5, 3, 5)):
+        order = middle[place:] + middle[:place]
+        order.insert(rank - 1, "first")
+        order.insert(10 - rank, "last")
+        found.append(outcome(f"s{place}", {arm: 10.0 - n for n, arm in enumerate(order)}))
+    tests = rank_tests(found, 0.95)
+    assert (tests.mean_ranks["first"], tests.mean_ranks["last"]) == (3, 8)
+    assert not any({"first", "last"} <= set(group) for group in tests.not_told_apart)
+    assert not tests.differ
+    assert "| first | 3.00 | none |" in page(found)
+
+
 def number(arm: str, value: str, source: str = "report", **more: Any) -> dict[str, Any]:
     return {
         "arm": arm, "published_as": arm, "metric": "accuracy", "value": value, "unit": "%",
@@ -125,7 +148,7 @@ def test_published_scores_are_ranked_beside_ours_of_the_same_arms_and_studies() 
     own = studies(3)
     published = {
         "s0": [number("fft", "90"), number("lora", "91"), number("lora", "10"), number("x", "99")],
-        "s1": [number("fft", "92"), number("lora", "91"), number("fft", "1", metric="other")],
+        "s1": [number("fft", "1", metric="other"), number("fft", "92"), number("lora", "91")],
         # One arm alone, and a source that has but one: nothing to rank.
         "s2": [number("lora", "80"), number("lora", "70", "elsewhere")],
     }

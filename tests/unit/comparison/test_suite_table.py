@@ -163,7 +163,7 @@ def test_tables_and_pages_are_written_from_what_studies_wrote(tmp_path: Path) ->
         words=[tmp_path / "a.words.json", tmp_path / "b.words.json"],
         estimates=[tmp_path / "a.estimates.json", tmp_path / "b.estimates.json"],
         confidence=0.95, published={}, table=tmp_path / "s.csv",
-        tests=tmp_path / "tests.csv", front=tmp_path / "front.rst", markdown_page=tmp_path / "s.md",
+        tests=tmp_path / "tests.csv", summary=tmp_path / "s.txt", markdown_page=tmp_path / "s.md",
         html_page=tmp_path / "s.html",
     )  # fmt: skip
     rows = pl.read_csv(tmp_path / "s.csv", infer_schema_length=None)

@@ -81,6 +81,7 @@ def verdicts(
         published=[],
         table=folder / "comparison.csv", words=folder / "words.json",
         estimates=folder / "estimates.json",
+        looks=folder / "looks.csv",
         markdown_page=folder / "comparison.md", html_page=folder / "comparison.html",
         manifest=folder / "manifest.json",
     )  # fmt: skip

@@ -139,10 +139,10 @@ def test_the_page_reads_the_table_and_says_that_these_are_losses(tmp_path):
     rows = pl.read_csv(tmp_path / "views.csv", infer_schema_length=None).to_dicts()
     blocks = views_blocks(rows, "cpu")
     (table,) = [block for block in blocks if isinstance(block, Table)]
-    assert table.header == (
+    assert list(table.header) == [
         "arm", "validation loss after 3 epochs", "validation loss after 6.0 s of training",
         "epochs to full's 2.0000", "s of training to full's 2.0000",
-    )  # fmt: skip
+    ]  # fmt: skip
     assert [list(row) for row in table.rows] == [
         ["full", "2.0000", "2.0000", "3", "6.0"],
         ["fast", "1.9000", "3.0000", "2 (0.67 x)", "10.0 (1.67 x)"],
@@ -152,3 +152,16 @@ def test_the_page_reads_the_table_and_says_that_these_are_losses(tmp_path):
     assert "not test scores" in text
     assert "10 optimizer steps an epoch" in text
     assert "does not tell the energy" in text
+    assert "On the right" in text
+
+
+def test_the_page_of_a_study_without_reference_has_budgets_alone(tmp_path):
+    rows = rows_of([("a", 0, history(tmp_path, [3.0, 2.0], energy_joules=9.0))], reference=None)
+    blocks = views_blocks(list(rows.values()), "a GPU")
+    (table,) = [block for block in blocks if isinstance(block, Table)]
+    assert list(table.header)[1:] == [
+        "validation loss after 2 epochs", "validation loss after 4.0 s of training",
+        "validation loss after 18 J",
+    ]  # fmt: skip
+    assert "On the right" not in markdown(blocks)
+    assert views_blocks([], "a GPU") == []

@@ -32,6 +32,14 @@ def test_a_table_is_read_as_data_are(tmp_path: Path) -> None:
     assert source.read()[0]["report"].to_list() == ["clear"]
 
 
+def test_settings_of_the_task_may_differ_there(tmp_path: Path) -> None:
+    config = load(tmp_path, forgetting={"pretraining": 20, "task": {"prompt": "what is seen:"}})
+    assert config.own_task["prompt"] == "what is seen:"
+    assert config.own_task | {"prompt": config.study.task.prompt} == (
+        config.study.task.model_dump(mode="json")
+    )
+
+
 def test_nothing_is_held_out_unless_it_is_said(tmp_path: Path) -> None:
     assert load(tmp_path).held_out is None
     assert load(tmp_path, forgetting={"pretraining": 20}).held_out is None
@@ -43,6 +51,8 @@ def test_nothing_is_held_out_unless_it_is_said(tmp_path: Path) -> None:
         ({"forgetting": {"data": TABLE}}, r"forgetting\.data\.files: no file .*held-out\.csv"),
         ({"forgetting": {}}, "expected one of pretraining and data"),
         ({"forgetting": {"pretraining": 9, "data": TABLE}}, "expected one of pretraining and data"),
+        ({"forgetting": {"pretraining": 9, "task": {"promt": ""}}}, r"forgetting\.task: promt"),
+        ({"forgetting": {"pretraining": 9, "task": {"name": "x"}}}, r"forgetting\.task\.name: it"),
         (
             {"forgetting": {"data": "phantom"}},
             r"forgetting\.data: source phantom is made by rules of its own",
@@ -59,7 +69,10 @@ def test_nothing_is_held_out_unless_it_is_said(tmp_path: Path) -> None:
             r"forgetting: task image_classification gives the base a new head \(classifier\)",
         ),
     ],
-    ids=["no file", "neither", "both", "rules of its own", "another base", "new head"],
+    ids=[
+        "no file", "neither", "both", "no setting", "another task", "rules of its own",
+        "another base", "new head",
+    ],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_one_line(
     changed: dict[str, Any], said: str, tmp_path: Path

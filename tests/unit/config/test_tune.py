@@ -29,9 +29,9 @@ def test_every_trained_arm_tries_the_same_rates() -> None:
 
 
 def test_factors_are_of_the_arm_s_own_rate() -> None:
-    found = grids({"factors": [0.1, 1, 3]}, arms={"fft": {"learning_rate": 1e-3}})
-    # 3 times 0.001 in floats is 0.003; 0.1 times 0.01 is 0.001 and not 0.0010000000000000002.
-    assert found["fft"] == (1e-4, 1e-3, 3e-3)
+    found = grids({"factors": [0.1, 1, 3]}, arms={"fft": {"learning_rate": 0.1}})
+    # In floats 0.1 times 0.1 is 0.010000000000000002, and 3 times it 0.30000000000000004.
+    assert found["fft"] == (0.01, 0.1, 0.3)
     assert found["lora_text"] == (1e-3, 1e-2, 3e-2)
 
 

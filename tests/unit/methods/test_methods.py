@@ -110,6 +110,7 @@ LIVES: list[tuple[str, Arm, bool]] = [
     ("RoBERTa", {"method": "ia3", "targets": "all", "feedforward": "mlp"}, True),
     ("ResNet", {"method": "bitfit"}, False),
     ("GIT", {"method": "last_layers"}, False),
+    ("GIT", {"method": "lora", "targets": "projection"}, True),
     ("RoBERTa", {"method": "head_only"}, False),
     ("RoBERTa", {"method": "prompt", "tokens": 4}, False),
     ("GPT-2", {"method": "prefix", "tokens": 4}, False),
@@ -206,6 +207,8 @@ def test_head_only_trains_the_output_layer_where_the_task_makes_no_head(
         ("GIT", {"method": "lora", "targets": "text", "train_norms": True},
          "git.image_encoder.vision_model.post_layernorm", "git.visual_projection"
          ".visual_projection.0"),
+        ("GIT", {"method": "lora", "targets": "projection"}, "git.visual_projection"
+         ".visual_projection.0", "git.encoder.layer.0.output.dense"),
         ("ViT", {"method": "full"}, "vit.layers.0.mlp.fc1", None),
         ("ViT", {"method": "none"}, None, "vit.layers.0.mlp.fc1"),
         ("ViT", {"method": "head_only"}, "classifier", "vit.layers.1.mlp.fc1"),

@@ -49,6 +49,8 @@ def refusal(targets: str, base: Architecture, **options: Any) -> str:
     [
         ("vision", 72),  # 12 layers of q, k, v, out, fc1, fc2
         ("vision_attention", 48),
+        ("vision_mlp", 24),
+        ("text_mlp", 12),
         ("text", 36),  # 6 layers of query, key, value and three dense
         ("text_attention", 24),
         ("vision_and_text", 108),

@@ -81,6 +81,7 @@ def test_table_and_page_show_every_control_and_demand_of_one_alone(tmp_path, tra
         config={"score": Score().model_dump(mode="json")}, confidence=0.95, published=[],
         table=tmp_path / "c.csv",
         words=tmp_path / "words.json", estimates=tmp_path / "e.json",
+        looks=tmp_path / "looks.csv",
         markdown_page=tmp_path / "c.md", html_page=tmp_path / "c.html",
         manifest=tmp_path / "m.json",
     )  # fmt: skip
@@ -92,20 +93,24 @@ def test_table_and_page_show_every_control_and_demand_of_one_alone(tmp_path, tra
     assert float(row["accuracy_lost_when_shuffled"]) == 1
     assert row["loses_half_when_shuffled"] == row["honest_learning"] == "true"
     page = (tmp_path / "c.md").read_text()
-    lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| arm | ")]
-    looks = next(line for line in lines if any("inputs shuffled" in cell for cell in line))
-    assert "accuracy, second texts shuffled" in looks
-    assert "accuracy, words shuffled" in looks
-    cells = next(
-        line.split(" | ")
-        for line in page.splitlines()[page.splitlines().index(" | ".join(looks)) :]
-        if line.startswith("| fft")
-    )
-    assert cells[looks.index("accuracy, second texts shuffled")] == "0.750"
-    assert cells[looks.index("accuracy, words shuffled")] == "0.250"
+    assert "| accuracy of | fft |" in page
+    shown = ("own inputs", "inputs shuffled", "second texts shuffled", "words shuffled")
+    for title, right in zip(shown, RIGHT.values(), strict=True):
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {title} | "))
+        assert line.startswith(f"| {title} | {right:.3f} [")
+    assert "| commonest class, always (no training) | 0.500 [" in page
+    assert "empty text |" not in page  # was not predicted
     assert "- Second texts shuffled: the second texts alone are permuted" in page
+    looks = pl.read_csv(tmp_path / "looks.csv")
+    above = dict(looks.filter(metric="accuracy").select("given", "above").iter_rows())
+    assert above == {
+        "model": None, "shuffled": 0.5, "second_shuffled": 0.25, "words_shuffled": 0.75,
+        "majority": 0.5,
+    }  # fmt: skip
+    # A constant has no loss.
+    assert "majority" not in looks.filter(metric="test_loss")["given"]
     read = Words.read(tmp_path / "words.json")
-    assert list(read.controls) == ["second_shuffled", "words_shuffled"]
+    assert list(read.controls) == ["second_shuffled", "words_shuffled", "empty_text"]
     assert read == Words.of(TextClassification(TASK, pl.read_parquet(train)), "row")
 
 
@@ -113,14 +118,22 @@ def test_a_task_without_further_controls_says_nothing_of_them(tmp_path):
     from peft_ablation.tasks.image_classification import ImageClassification
     from peft_ablation.tasks.image_classification import Settings as ImageSettings
 
-    task = ImageClassification(
+    class Plain(ImageClassification):
+        nearest = None
+
+        def controls(self):
+            return {}
+
+    task = Plain(
         ImageSettings(name="image_classification").model_dump(mode="json"),
         pl.DataFrame({"label": ["a", "b"]}),
     )
     words = Words.of(task, "image")
     assert "controls" not in words.as_json()
     write_json(tmp_path / "words.json", words.as_json())
-    assert Words.read(tmp_path / "words.json").controls == {}
+    read = Words.read(tmp_path / "words.json")
+    assert read.controls == {}
+    assert list(read.baselines) == ["majority"]
 
 
 def test_predicting_calls_every_control_with_the_seed(tmp_path, monkeypatch):
@@ -173,7 +186,7 @@ def test_predicting_calls_every_control_with_the_seed(tmp_path, monkeypatch):
     )
     predictions.write_predictions(
         task={}, arm={}, model="", base="", train="", test=tmp_path / "t.parquet", assets={},
-        precision="fp32", threads=1, batch_size=2, shuffle_inputs=True, seed=4,
+        precision="fp32", threads=1, batch_size=2, shuffle_inputs=True, controls=True, seed=4,
         output=tmp_path / "p.parquet",
     )  # fmt: skip
     found = pl.read_parquet(tmp_path / "p.parquet")

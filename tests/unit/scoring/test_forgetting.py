@@ -9,11 +9,12 @@ import pytest
 import torch
 from scipy.stats import t as student
 from tiny_study import SIZE, TinyStudy, arm_of, task_of
-from transformers import GitForCausalLM
+from transformers import GitForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from peft_ablation.artifacts import write_json
 from peft_ablation.bases.pixels import Normalize
 from peft_ablation.bases.schematic import draw_captioned, hold_out
+from peft_ablation.bases.tokenizer import train_tokenizer
 from peft_ablation.comparison.forgetting import compare_forgetting, forgetting_blocks
 from peft_ablation.comparison.pages import markdown
 from peft_ablation.comparison.words import Words
@@ -22,7 +23,7 @@ from peft_ablation.figures import plot_forgetting
 from peft_ablation.methods import open_method
 from peft_ablation.scoring.drift import weight_drift
 from peft_ablation.scoring.forgetting import write_forgetting
-from peft_ablation.tasks import open_task
+from peft_ablation.tasks import open_task, task_class
 from peft_ablation.tasks.captioning.examples import load_tokenizer
 
 COUNT = 24
@@ -250,3 +251,65 @@ def test_page_and_figure_show_it(forgotten: Forgotten, tmp_path: Path) -> None:
     assert drawn["arm"].to_list() == list(ARMS)
     assert drawn["test_loss_change"][2] == forgotten.rows["fft"]["test_loss_change"]
     assert all(path.stat().st_size for path in outputs)
+
+
+class Stories:
+    """A Llama of random weights, what it is told to go on from, and a copy that has changed."""
+
+    PROMPTS = ("Once there was a cat", "The dog ran", "A bird", "One day")
+    ENDS = ("It sat.", "It ran far away.", "It flew over the house.", "No.")
+
+    def __init__(self, folder: Path) -> None:
+        self.base, self.model = folder / "llama", folder / "run"
+        self.examples, self.before = folder / "stories.parquet", folder / "before.parquet"
+        self.after, self.drift = folder / "after.parquet", folder / "drift.csv"
+        train_tokenizer([*self.PROMPTS, *self.ENDS], 300, self.base)
+        self.tokenizer = load_tokenizer(self.base)
+        config = LlamaConfig(
+            vocab_size=len(self.tokenizer), hidden_size=16, num_hidden_layers=2,
+            num_attention_heads=2, intermediate_size=32, max_position_embeddings=96,
+            bos_token_id=0, eos_token_id=3, pad_token_id=1,
+        )  # fmt: skip
+        torch.manual_seed(7)
+        model = LlamaForCausalLM(config)
+        model.save_pretrained(self.base)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(2)
+        model.save_pretrained(self.model)
+        ids = [f"story {number}" for number in range(len(self.PROMPTS))]
+        rows = pl.DataFrame(
+            {"example_id": ids, "group": ids, "prompt": self.PROMPTS, "reference": self.ENDS}
+        )
+        rows.write_parquet(self.examples)
+        told = {"name": "text_generation", "max_tokens": 90, "max_new_tokens": 4}
+        write_forgetting(
+            task=task_class("text_generation").Settings.model_validate(told).model_dump(mode="json"),
+            arms={"fft": ARMS["fft"]}, runs=[("fft", 0)], models=[self.model], bases=[self.base],
+            train=self.examples, examples=self.examples, assets={}, precision="fp32", threads=1,
+            batch_size=3, before={str(self.base): self.before}, after=[self.after],
+            drift=self.drift,
+        )  # fmt: skip
+
+    def loss(self, folder: Path) -> float:
+        """The loss of transformers on all ends of stories, one story at a time."""
+        model, summed, count = LlamaForCausalLM.from_pretrained(folder).eval(), 0.0, 0
+        for begin, end in zip(self.PROMPTS, self.ENDS, strict=True):
+            prompt = [0, *self.tokenizer.encode(begin, add_special_tokens=False)]
+            answer = [*self.tokenizer.encode(f" {end}", add_special_tokens=False), 3]
+            ids = torch.tensor([[*prompt, *answer]])
+            labels = torch.tensor([[-100] * len(prompt) + answer])
+            with torch.no_grad():
+                summed += float(model(input_ids=ids, labels=labels).loss) * len(answer)
+            count += len(answer)
+        return summed / count
+
+
+def test_stories_before_and_after_have_the_losses_of_transformers(tmp_path: Path) -> None:
+    stories = Stories(tmp_path)
+    for path, folder in ((stories.before, stories.base), (stories.after, stories.model)):
+        table = pl.read_parquet(path)
+        loss = table["nll"].sum() / table["tokens"].sum()
+        assert loss == pytest.approx(stories.loss(folder), rel=1e-5)
+    assert stories.loss(stories.base) != pytest.approx(stories.loss(stories.model), rel=1e-3)
+    assert pl.read_csv(stories.drift)["drift"].to_list() == pytest.approx([1.0])

@@ -33,7 +33,7 @@ def predictions(
     arguments: dict[str, Any] = {
         "task": run.task, "arm": run.arm, "model": model, "base": run.base, "train": run.train,
         "test": study.split("test"), "assets": run.assets, "precision": "fp32", "threads": 1,
-        "batch_size": 8, "shuffle_inputs": True, "seed": 0, "output": output,
+        "batch_size": 8, "shuffle_inputs": True, "controls": True, "seed": 0, "output": output,
     }  # fmt: skip
     write_predictions(**arguments | changed)
     return pl.read_parquet(output)

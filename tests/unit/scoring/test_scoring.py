@@ -140,7 +140,7 @@ def test_every_score_is_defined_where_it_stands(score):
     scores = score(ROWS, shuffled=[report(Edema=0)] * 3)
     numbers = {"test_loss", "bleu", "bleu_0_1", "findings_f1", "findings_macro_f1"}
     assert numbers <= scores.keys()
-    assert set(scores["definitions"]) == numbers | {"intervals", "shuffled"}
+    assert set(scores["definitions"]) == numbers | {"intervals", "shuffled", "mean_image"}
     assert "sacrebleu, 0 to 100" in scores["definitions"]["bleu"]
 
 

@@ -341,8 +341,8 @@ def test_words_are_put_out_of_order_and_none_is_lost(text_base, tmp_path):
 
 
 def test_one_text_has_no_second_to_shuffle():
-    assert list(task_of(SINGLE).controls()) == ["words_shuffled"]
-    assert list(task_of(PAIRS).controls()) == ["second_shuffled", "words_shuffled"]
+    assert list(task_of(SINGLE).controls()) == ["words_shuffled", "empty_text"]
+    assert list(task_of(PAIRS).controls()) == ["second_shuffled", "words_shuffled", "empty_text"]
 
 
 # -- learning --------------------------------------------------------------------------------------

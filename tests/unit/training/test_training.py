@@ -20,10 +20,9 @@ from transformers import AutoTokenizer, GitForCausalLM
 from peft_ablation.artifacts import read_json
 from peft_ablation.errors import InputError
 from peft_ablation.methods.parameters import count_parameters
-from peft_ablation.training.checkpoint import damage
+from peft_ablation.training.checkpoint import MAY_DIVERGE, damage
 from peft_ablation.training.chunk import mixed_precision, train_chunk
 from peft_ablation.training.history_table import MEASURED
-from peft_ablation.training.inputs import MAY_DIVERGE
 from peft_ablation.training.run import Stopped
 from peft_ablation.training.selection import select_checkpoint
 from peft_ablation.training.steps import Steps

@@ -11,8 +11,8 @@ from tiny_study import TinyStudy, changed
 
 from peft_ablation.artifacts import read_json, sha256_file, write_json
 from peft_ablation.errors import InputError
+from peft_ablation.training.checkpoint import MAY_DIVERGE
 from peft_ablation.training.chunk import train_chunk
-from peft_ablation.training.inputs import MAY_DIVERGE
 from peft_ablation.training.tuning import (
     choose_learning_rate,
     edge_of,
@@ -52,7 +52,7 @@ def chunk(
         folder / "manifest.json",
         {
             "files": {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)}},
-            "fingerprint": {"arm": {"method": "full", "learning_rate": rate}},
+            "fingerprint": {"arm": {"method": "full", "learning_rate": rate}, "seed": 9},
         },
     )
     return folder
@@ -80,9 +80,9 @@ def test_the_lowest_loss_of_any_epoch_wins_and_not_that_of_the_last(tmp_path: Pa
         "arm": "fft", "learning_rate": 2e-3, "val_loss": 0.5, "learning_rate_at_edge": "no",
     }  # fmt: skip
     assert table.rows() == [
-        (1e-3, 0.6, 2, 2, 4.0, False),
-        (2e-3, 0.5, 1, 2, 4.0, True),
-        (4e-3, 0.7, 2, 2, 4.0, False),
+        (1e-3, 9, 0.6, 2, 2, 4.0, False),
+        (2e-3, 9, 0.5, 1, 2, 4.0, True),
+        (4e-3, 9, 0.7, 2, 2, 4.0, False),
     ]
     assert pl.read_csv(tmp_path / "b.csv")["val_loss"].to_list() == [0.5, 0.9]
 
@@ -149,6 +149,8 @@ def test_a_trial_that_diverges_ends_and_its_later_chunks_pass_it_on(
     for number, previous in enumerate([None, tmp_path / "chunk-0"]):
         job = tiny_study.job(tmp_path / f"chunk-{number}", "fft", epochs_per_chunk=2)
         train_chunk(**changed(job, **exploding) | {"chunk": number, "previous": previous})
+    first, second = (read_json(tmp_path / f"chunk-{n}" / "state.json") for n in (0, 1))
+    assert second["record"] == first["record"]  # seconds, too: it was not tried again
     record_trial(tmp_path / "chunk-1", history=tmp_path / "h.csv", trial=tmp_path / "t.json")
     trial = read_json(tmp_path / "t.json")
     assert (trial["learning_rate"], trial["val_loss"], trial["epochs"]) == (1e30, None, 0)

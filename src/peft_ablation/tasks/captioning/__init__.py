@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from peft_ablation.tasks import Baseline, Claim, Extra, Figure, Task, TaskSettings
+from peft_ablation.tasks import (
+    Baseline,
+    Claim,
+    Control,
+    Extra,
+    Figure,
+    Lookup,
+    Task,
+    TaskSettings,
+)
+from peft_ablation.tasks._images import NEAR, mean_image
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,6 +63,11 @@ class Captioning(Task):
     frozen_part = ("git.image_encoder.", "git.visual_projection.")
     example = "report"
     hub_kind = "image-to-text"
+    nearest = Lookup(
+        "report of the nearest training image",
+        f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
+        "in grey, gives its report; a model that is no better may have learnt to copy",
+    )
     extras = (
         Extra("distinct_texts", "distinct texts"),
         Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),
@@ -102,6 +117,12 @@ class Captioning(Task):
         from peft_ablation.tasks.captioning.baselines import constant_reports
 
         return constant_reports(self.train, self.settings["findings"])
+
+    def look_up(self, test: "pl.DataFrame", assets: Mapping[str, str | Path]) -> "pl.DataFrame":
+        """Return the report of the training image that is nearest to each test image."""
+        from peft_ablation.tasks._nearest import by_image
+
+        return by_image(assets["images"], self.train, test, {"hypothesis": "report"})
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -158,6 +179,10 @@ class Captioning(Task):
         """Return the reports beside one another's images."""
         changed: CaptionExamples = examples.shuffled(seed)
         return changed
+
+    def controls(self) -> Mapping[str, Control]:
+        """Return: the mean training image for every report."""
+        return {"mean_image": mean_image(self.train)}
 
     def predictor(
         self, model: "nn.Module", base: str | Path, device: "torch.device"

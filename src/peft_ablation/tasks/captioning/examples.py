@@ -3,7 +3,7 @@
 Only the report and the closing [SEP] are supervised.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class CaptionExamples:
     texts: list[str]
     """The report of each example."""
     images: ImageSource
+    same: Tensor | None = None
+    """Pixels (1, H, W) that all examples are given instead of their images."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -58,14 +60,21 @@ class CaptionExamples:
         """Return the same texts beside one another's images."""
         return replace(self, positions=shuffled_positions(self.positions, seed))
 
+    def with_mean_image(self, ids: Sequence[str]) -> "CaptionExamples":
+        """Return the same texts, all beside the mean image of these examples."""
+        return replace(self, same=self.images.mean_of(ids))
+
     def batch(self, indices: Indices) -> dict[str, Tensor]:
-        """Return ids and labels (B, T) int64, padded to the longest row, and images."""
+        """Return ids and labels (B, T) int64, padded to the longest row, and images.
+
+        Of one image for all, `image` holds that one.
+        """
         rows = [self.tokens[index] for index in indices]
         longest = max(map(len, rows))
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         labels = torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows])
         labels[:, : len(self.prompt)] = IGNORED
-        image = self.images[self.positions[indices]]
+        image = self.images[self.positions[indices]] if self.same is None else self.same
         return {"input_ids": ids, "labels": labels, "image": image}
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from peft_ablation.bases.cpu_kernels import pack
 from peft_ablation.bases.git import (
     Generated,
+    LayerCache,
     encode_image,
     generate_greedy,
     git_of,
@@ -63,6 +64,7 @@ class CaptionPredictor:
         pack(self.model)
         self.normalize = Normalize.of(base).to(device)
         self.tokenizer = load_tokenizer(base)
+        self._last: tuple[Tensor, list[Generated]] | None = None
 
     def truth(self, examples: CaptionExamples) -> Mapping[str, Any]:
         """Return the references and their supervised tokens."""
@@ -76,22 +78,31 @@ class CaptionPredictor:
             image_stream(self.model, image_tokens(self.model, self.normalize, batch["image"]))
         )
         losses = text_losses(self.model, stream, batch["input_ids"], batch["labels"])
-        end, most = self.tokenizer.sep_token_id, self.settings["max_new_tokens"]
-        if self.settings["num_beams"] == 1:
-            prompts = [examples.prompt] * len(indices)
-            written = generate_greedy(
-                self.model, stream, prompts, end_token=end, max_new_tokens=most
-            )
+        if examples.same is None:
+            written = self._write(examples, stream, batch["image"])
         else:
-            written = _beam_search(
-                self.model, self.normalize, batch["image"], examples.prompt, end, most,
-                self.settings["num_beams"],
-            )  # fmt: skip
+            # One image for all has one text, whatever the batch.
+            if self._last is None or self._last[0] is not examples.same:
+                self._last = examples.same, self._write(examples, stream, batch["image"])
+            written = self._last[1] * len(indices)
         decode = self.tokenizer.decode
         return {
             "hypothesis": [decode(t.tokens, skip_special_tokens=True).strip() for t in written],
             "nll": losses.cpu().tolist(),
         }
+
+    def _write(
+        self, examples: CaptionExamples, stream: Sequence[LayerCache], image: Tensor
+    ) -> list[Generated]:
+        """Write a text for each image."""
+        end, most = self.tokenizer.sep_token_id, self.settings["max_new_tokens"]
+        if self.settings["num_beams"] == 1:
+            prompts = [examples.prompt] * len(image)
+            return generate_greedy(self.model, stream, prompts, end_token=end, max_new_tokens=most)
+        return _beam_search(
+            self.model, self.normalize, image, examples.prompt, end, most,
+            self.settings["num_beams"],
+        )  # fmt: skip
 
 
 class VisionTower:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from peft_ablation.config.section import Section
-from peft_ablation.tasks import Baseline, Claim, Figure, Task, TaskSettings
+from peft_ablation.tasks import Baseline, Claim, Control, Figure, Lookup, Task, TaskSettings
+from peft_ablation.tasks._images import NEAR, mean_image
 from peft_ablation.tasks._labels import classes_of, majority
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ class ImageClassification(Task):
     hub_kind = "image-classification"
     headline = "accuracy"
     claims = (Claim("accuracy", "majority"),)
+    nearest = Lookup(
+        "class of the nearest training image",
+        f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
+        "in grey, gives its class",
+    )
     floor = "majority"
     figures: ClassVar[Mapping[str, Figure]] = {
         "confusion": Figure(
@@ -145,6 +151,12 @@ class ImageClassification(Task):
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest class of the training split; of equal ones, the first by name."""
         return {"majority": majority(self.train["label"])}
+
+    def look_up(self, test: "pl.DataFrame", assets: Mapping[str, str | Path]) -> "pl.DataFrame":
+        """Return the class of the training image that is nearest to each test image."""
+        from peft_ablation.tasks._nearest import by_image
+
+        return by_image(assets["images"], self.train, test, {"predicted": "label"})
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -195,6 +207,10 @@ class ImageClassification(Task):
         """Return the labels beside one another's images."""
         changed: ImageExamples = examples.shuffled(seed)
         return changed
+
+    def controls(self) -> Mapping[str, Control]:
+        """Return: the mean training image for every label."""
+        return {"mean_image": mean_image(self.train)}
 
     def predictor(
         self, model: "nn.Module", base: str | Path, device: "torch.device"

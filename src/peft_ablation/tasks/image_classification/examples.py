@@ -35,6 +35,8 @@ class ImageExamples:
     positions: Indices
     """Place of each example's image in the cache."""
     images: ImageSource
+    same: Tensor | None = None
+    """Pixels (1, H, W) or (1, H, W, 3) that all examples are given instead of their images."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -53,10 +55,17 @@ class ImageExamples:
         """Return the same labels beside one another's images."""
         return replace(self, positions=shuffled_positions(self.positions, seed))
 
+    def with_mean_image(self, ids: Sequence[str]) -> "ImageExamples":
+        """Return the same labels, all beside the mean image of these examples."""
+        return replace(self, same=self.images.mean_of(ids))
+
     def batch(self, indices: Indices) -> dict[str, Tensor]:
-        """Return `image`, pixels or features as `ImageSource` has them, and `label` (B,) int64."""
+        """Return `image`, pixels or features as `ImageSource` has them, and `label` (B,) int64.
+
+        Of one image for all, `image` holds that one.
+        """
         return {
-            "image": self.images[self.positions[indices]],
+            "image": self.images[self.positions[indices]] if self.same is None else self.same,
             "label": torch.from_numpy(self.targets[indices]),
         }
 

@@ -106,6 +106,8 @@ class ClassPredictor:
         """Return `predicted`, its `probability`, and `nll` of the true class in nats."""
         batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
         logits = class_logits(self.model, self.normalize, batch["image"]).double()
+        # One image for all has one row.
+        logits = logits.expand(len(indices), -1)
         probability, place = logits.softmax(-1).max(-1)
         nll = functional.cross_entropy(logits, batch["label"], reduction="none")
         return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from peft_ablation.errors import InputError, near_miss
-from peft_ablation.tasks import Baseline, Claim, Control, Task, TaskSettings
+from peft_ablation.tasks import Baseline, Claim, Control, Lookup, Task, TaskSettings
 from peft_ablation.tasks._labels import classes_of, majority
 
 if TYPE_CHECKING:
@@ -104,6 +104,11 @@ class TextClassification(Task):
     not_training = ("headline", "positive")
     example = "text"
     hub_kind = "text-classification"
+    nearest = Lookup(
+        "answer of the nearest training text",
+        "of all training texts the one with the largest cosine of TF-IDF weights of words gives "
+        "its label or score",
+    )
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the settings and the training split."""
@@ -169,6 +174,15 @@ class TextClassification(Task):
         mean = self.train["score"].mean()
         return {"mean": Baseline("mean score, always", {"predicted": mean}, {"score": mean})}
 
+    def look_up(self, test: "pl.DataFrame", assets: Mapping[str, str | Path]) -> "pl.DataFrame":
+        """Return the label or score of the training text that is most like each test text."""
+        from peft_ablation.tasks._nearest import columns_of, nearest_texts
+
+        names = ("text", "text_pair") if self.pairs else ("text",)
+        known, asked = (table.select(names).rows() for table in (self.train, test))
+        (told,) = self.truth
+        return columns_of(self.train, nearest_texts(known, asked), test, {"predicted": told})
+
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """A class is told, or a score, which has no parts."""
@@ -217,7 +231,7 @@ class TextClassification(Task):
         return changed
 
     def controls(self) -> Mapping[str, Control]:
-        """Return: second texts permuted, where there are two, and words out of order."""
+        """Return: second texts permuted, where there are two; words out of order; no words."""
         words = Control(
             "words shuffled",
             "the words of each text are put into a random order before the model predicts; what is "
@@ -230,7 +244,16 @@ class TextClassification(Task):
             "text keeps its score, and has found the answer in the first",
             lambda examples, seed: examples.with_second_shuffled(seed),
         )
-        return ({"second_shuffled": second} if self.pairs else {}) | {"words_shuffled": words}
+        empty = Control(
+            "empty text",
+            "every text is replaced by one without words; what is left needs no text at all",
+            lambda examples, _: examples.emptied(),
+        )
+        return (
+            ({"second_shuffled": second} if self.pairs else {})
+            | {"words_shuffled": words}
+            | {"empty_text": empty}
+        )
 
     def predictor(
         self, model: "nn.Module", base: str | Path, device: "torch.device"

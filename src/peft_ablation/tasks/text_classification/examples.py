@@ -99,8 +99,17 @@ class TextExamples:
 
         return self._of(mixed(self.texts), None if self.seconds is None else mixed(self.seconds))
 
+    def emptied(self) -> "TextExamples":
+        """Return the same labels beside texts without words."""
+        texts = [""] * len(self)
+        return self._of(texts, None if self.seconds is None else texts)
+
     def _of(self, texts: list[str], seconds: list[str] | None) -> "TextExamples":
-        tokens = self.tokenise(texts, seconds)
+        # A tokenizer without marks makes nothing of nothing, and a model takes one token or more.
+        tokens = [
+            row if row["input_ids"] else {**{name: [0] for name in row}, "input_ids": [self.pad]}
+            for row in self.tokenise(texts, seconds)
+        ]
         return replace(self, texts=texts, seconds=seconds, tokens=tokens)
 
 
