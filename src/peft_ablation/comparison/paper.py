@@ -44,7 +44,7 @@ def write_up(
     """
     rows = read_rows(table)
     said, split = Words.read(words), read_json(account)
-    told = {"study": study, "config": config, "confidence": confidence}
+    told: dict[str, Any] = {"study": study, "config": config, "confidence": confidence}
     write_text(summary_text, summary(rows, said, training=split["rows"]["train"], **told) + "\n")
     write_text(
         methods,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from peft_ablation.comparison.captions import listed
 from peft_ablation.comparison.pages import said_p
-from peft_ablation.comparison.summary import listed
 
 if TYPE_CHECKING:
     from peft_ablation.comparison.suite import Outcome
