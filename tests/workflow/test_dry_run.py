@@ -13,13 +13,15 @@ from workflow_runs import ROOT, Snakemake
 
 RADIOGRAPHS = {
     "query_metadata", "sample_5000_per_label", "make_reports", "plot_label_counts",
+    "plot_by_finding", "plot_by_view_position", "compare_likelihoods", "plot_likelihoods",
 }  # fmt: skip
 ALWAYS = {
     "stratify_splits", "cache_images", "index_images", "count_equal_images",
     "cache_frozen_features", "select_checkpoint", "predict", "score", "compare_arms",
     "plot_loss_curves", "plot_quality", "plot_cost", "plot_quality_cost",
     "plot_split_balance", "compare_views", "plot_views", "find_pareto_fronts",
-    "plot_pareto_fronts", "write_up", "write_cards", "seal", "all",
+    "plot_pareto_fronts", "look_up_nearest", "compare_by_group", "write_up", "write_cards",
+    "seal", "all",
 }  # fmt: skip
 THREE = {"train_fft_chunk", "train_lora_vision_chunk", "train_lora_text_chunk"}
 FORGETTING = {"hold_out_pretraining", "forget", "compare_forgetting", "plot_forgetting"}
