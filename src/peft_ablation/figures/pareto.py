@@ -69,12 +69,8 @@ def _draw(axis: Axes, rows: Sequence[Mapping[str, Any]], cost: str, look: Look) 
         if units:
             between = [row[f"{cost}_low"] * factor, row[f"{cost}_high"] * factor]
             axis.plot(between, [row["score"]] * 2, color=colour, linewidth=1.4)
-        mark: dict[str, Any] = {
-            "marker": look.marker(row["arm"]),
-            "ms": 8,
-            "clip_on": False,
-            "zorder": 3,
-        }
+        mark: dict[str, Any] = {"marker": look.marker(row["arm"]), "ms": 8, "zorder": 3}
+        # At a cost of 0 a mark lies on the axis, and is drawn whole.
         # At a cost of 0 a mark lies on the axis, and is drawn whole.
         axis.plot(spent, row["score"], **mark, clip_on=False, mfc="white", mec="white")
         share = row[f"{cost}_on_front_probability"]
