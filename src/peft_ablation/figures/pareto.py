@@ -71,7 +71,6 @@ def _draw(axis: Axes, rows: Sequence[Mapping[str, Any]], cost: str, look: Look) 
             axis.plot(between, [row["score"]] * 2, color=colour, linewidth=1.4)
         mark: dict[str, Any] = {"marker": look.marker(row["arm"]), "ms": 8, "zorder": 3}
         # At a cost of 0 a mark lies on the axis, and is drawn whole.
-        # At a cost of 0 a mark lies on the axis, and is drawn whole.
         axis.plot(spent, row["score"], **mark, clip_on=False, mfc="white", mec="white")
         share = row[f"{cost}_on_front_probability"]
         axis.plot(
