@@ -83,7 +83,7 @@ def model_card(
     ]
     data = ModelCardData(
         base_model=base,
-        library_name=found.data.library_name,
+        library_name=found.data.get("library_name"),
         license="other" if terms else None,
         license_name="terms-of-the-training-data" if terms else None,
         model_name=f"{study}, {row['arm']}, seed {seed}",

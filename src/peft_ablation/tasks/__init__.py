@@ -69,6 +69,10 @@ class Baseline:
     """Where it comes from, for scores.json."""
 
 
+NEAREST = "nearest"
+"""Name of the baseline that `Task.nearest` is."""
+
+
 @dataclass(frozen=True)
 class Lookup:
     """A baseline that looks at the input: what the nearest training example has."""
@@ -77,6 +81,18 @@ class Lookup:
     """As a table says it, such as `report of the nearest training image`."""
     meaning: str
     """One sentence for the page: how near is measured."""
+
+
+@dataclass(frozen=True)
+class Discrimination:
+    """What a model's likelihoods say of one statement, and what is true; N examples."""
+
+    log_odds: "NDArray[np.float64]"
+    """Log-likelihood of the statement less that of its negation, (N,)."""
+    positive: "NDArray[np.bool_]"
+    """Whether it is true, (N,)."""
+    known: "NDArray[np.bool_]"
+    """Whether the truth says either, (N,): what the odds are about."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +234,21 @@ class Task(ABC):
     def look_up(self, test: "pl.DataFrame", assets: Mapping[str, str | Path]) -> "pl.DataFrame":
         """Return `example_id` of test rows and the prediction columns of the baseline `nearest`."""
         raise NotImplementedError
+
+    @classmethod
+    def discriminates(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether its models are asked how likely statements are; see `probe`."""
+        return False
+
+    def probe(
+        self, predictor: Any, examples: Any, indices: "Indices"
+    ) -> Mapping[str, Sequence[Any]]:
+        """Return further prediction columns of these examples, asked of the true inputs alone."""
+        raise NotImplementedError
+
+    def discriminations(self, predictions: "pl.DataFrame") -> Mapping[str, Discrimination]:
+        """Return what `probe` found of each statement, by name; where `discriminates`."""
+        return {}
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
