@@ -138,8 +138,8 @@ def _training(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         stopping = train.get("early_stopping")
         until = f", or until {stopping} epochs brought no lower validation loss" if stopping else ""
         sentences += [
-            f"Each arm was trained {_times(len(seeds))} (seeds {listed([str(s) for s in seeds])}, "
-            "which decide its order of examples, dropout and initialisation) for "
+            f"Each arm was trained {_times(len(seeds))} (order of examples, dropout and "
+            f"initialisation by the seed{'s' * (len(seeds) > 1)} {listed([str(s) for s in seeds])}) for "
             f"{train['epochs']} epochs{until}, in batches of {train['batch_size']}, with AdamW "
             f"(weight decay {train['weight_decay']:g}; gradients clipped to norm "
             f"{train['max_grad_norm']:g}; {schedule} schedule with a warm-up over "
