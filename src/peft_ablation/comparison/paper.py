@@ -139,8 +139,8 @@ def _training(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         until = f", or until {stopping} epochs brought no lower validation loss" if stopping else ""
         sentences += [
             f"Each arm was trained {_times(len(seeds))} (order of examples, dropout and "
-            f"initialisation by the seed{'s' * (len(seeds) > 1)} {listed([str(s) for s in seeds])}) for "
-            f"{train['epochs']} epochs{until}, in batches of {train['batch_size']}, with AdamW "
+            f"initialisation by the seed{'s' * (len(seeds) > 1)} {listed([str(s) for s in seeds])}) "
+            f"for {train['epochs']} epochs{until}, in batches of {train['batch_size']}, with AdamW "
             f"(weight decay {train['weight_decay']:g}; gradients clipped to norm "
             f"{train['max_grad_norm']:g}; {schedule} schedule with a warm-up over "
             f"{100 * train['warmup']:g} % of the steps; {precisions}); the epoch of the lowest "
