@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= phantom_cxr
 RESULTS ?= results
 
-.PHONY: demo test test-slurm lint install clean showcase
+.PHONY: demo test test-slurm lint install clean showcase audit headline
 
 install: $(VENV)/.installed
 
@@ -51,3 +51,18 @@ clean:
 showcase:
 	mkdir -p docs/phantom
 	cp results/phantom_cxr/comparison/comparison.md results/phantom_cxr/figures/quality.png results/phantom_cxr/figures/quality_cost.png docs/phantom/
+
+# What each defect of the published protocol does (docs/audit.md), and the tables and figure shown there.
+audit: $(VENV)/.installed
+	$(BIN)/snakemake audit --cores all --resources gpu=2 --logger stages --config study=phantom_cxr_audit results=$(RESULTS)
+	$(BIN)/snakemake compare_arms --cores all --resources gpu=2 --logger stages --config study=phantom_cxr_audit_image_split results=$(RESULTS)
+	mkdir -p docs/audit
+	cp $(RESULTS)/phantom_cxr_audit/comparison/audit.md docs/audit/claims.md
+	cp $(RESULTS)/phantom_cxr_audit/figures/claims.png docs/audit/
+	cp $(RESULTS)/phantom_cxr_audit_image_split/comparison/comparison.md docs/audit/image_split.md
+
+# The figure at the head of the README: the demo beside the same arms under the published protocol.
+headline: $(VENV)/.installed
+	$(BIN)/snakemake --cores all --resources gpu=1 --logger stages --config study=phantom_cxr results=$(RESULTS)
+	$(BIN)/snakemake audit --cores all --resources gpu=1 --logger stages --config study=phantom_cxr_as_published results=$(RESULTS)
+	$(BIN)/python -m peft_ablation.figures.headline $(RESULTS)/phantom_cxr $(RESULTS)/phantom_cxr_as_published docs/phantom/headline.png

@@ -93,10 +93,6 @@ NAMED: dict[tuple[str, str], str] = {
     ("data/google_access.py", "mimic"): "who may be asked for access to MIMIC-CXR-JPG",
     ("rules/base.smk", "phantom"): "the kind of a base",
     ("rules/base.smk", "git"): "the model of that base",
-    (
-        "comparison/paper.py",
-        "git",
-    ): "the commit of the code",
 }
 """Names in the engine, file and name, and why they may stay."""
 

@@ -27,7 +27,8 @@ STUDIES = {
     "phantom_cxr": {*RADIOGRAPHS, *THREE, *FORGETTING, "render_phantom", "pretrain_phantom_base",
                     "plot_examples"},
     "phantom_cxr_tuned": {
-        *RADIOGRAPHS, *THREE, "render_phantom", "pretrain_phantom_base", "plot_examples",
+        *RADIOGRAPHS, *THREE, *FORGETTING, "render_phantom", "pretrain_phantom_base",
+        "plot_examples",
         *(rule.replace("train_", "tune_") for rule in THREE), "record_trial",
         "choose_learning_rate", "plot_tuning",
     },

@@ -174,6 +174,12 @@ def start_of(arm):
     return [] if start is None else STARTS[start].model
 
 
+def of_parts(wildcards, name):
+    """Return a file of each run that a composed one is made of, those of the same seed."""
+    parts = METHODS[wildcards.arm].parts
+    return [f"{RESULTS}/runs/{part}/seed-{wildcards.seed}/{name}" for part in parts]
+
+
 # Learning rates that each arm tries, by their names in paths; nothing of a study without `tune`.
 GRIDS = {arm: {repr(rate): rate for rate in rates} for arm, rates in CONFIG.grids.items()}
 TRIAL = f"{RESULTS}/tuning/{{arm}}/{{rate}}/seed-{{seed}}"

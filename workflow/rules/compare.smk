@@ -8,6 +8,7 @@ rule compare_arms:
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
         by_group=rules.compare_by_group.output,
+        likelihoods=LIKELIHOODS,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
@@ -298,6 +299,7 @@ rule plot_comparison:
         rules.plot_forgetting.output if STUDY.forgetting else [],
         rules.plot_split_balance.output,
         GROUP_FIGURES,
+        LIKELIHOOD_FIGURES,
         SWEEP_FIGURES,
         TASK_FIGURES,
         CLAIM_FIGURES,

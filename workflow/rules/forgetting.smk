@@ -5,11 +5,7 @@ OWN_TASK = f"{RESULTS}/forgetting"
 FORGOTTEN = f"{RESULTS}/comparison/forgetting.csv"
 ALL_RUNS = [(arm, seed) for arm in STUDY.arms for seed in STUDY.train.seeds]
 RUN_BASES = [BASES[arm].format(seed=seed) for arm, seed in ALL_RUNS]
-
-
-def untouched(base):
-    """Return the file of what a base predicts before anything is trained."""
-    return f"{OWN_TASK}/{Path(base).name}.parquet"
+UNTOUCHED = {base: f"{OWN_TASK}/{Path(base).name}.parquet" for base in sorted(set(RUN_BASES))}
 
 
 if STUDY.forgetting and CONFIG.held_out is None:
@@ -95,11 +91,11 @@ if STUDY.forgetting:
         input:
             **({"images": f"{OWN_TASK}/images/index.parquet"} if TASK.images else {}),
             models=runs(f"{RUN}/model"),
-            bases=sorted(set(RUN_BASES)),
+            bases=list(UNTOUCHED),
             train=SPLITS["train"],
             examples=f"{OWN_TASK}/examples.parquet",
         output:
-            before=[untouched(base) for base in sorted(set(RUN_BASES))],
+            before=list(UNTOUCHED.values()),
             after=runs(f"{RUN}/forgetting.parquet"),
             drift=f"{OWN_TASK}/drift.csv",
         log:
@@ -118,7 +114,7 @@ if STUDY.forgetting:
             task=CONFIG.own_task,
             arms={arm: arm_protocol(arm) for arm in STUDY.arms},
             runs=ALL_RUNS,
-            base_of_run=[sorted(set(RUN_BASES)).index(base) for base in RUN_BASES],
+            base_of_run=[list(UNTOUCHED).index(base) for base in RUN_BASES],
             train=settings(STUDY.train, "precision", "threads"),
         message:
             "Scoring all runs on what their bases could do"
@@ -127,7 +123,7 @@ if STUDY.forgetting:
 
     rule compare_forgetting:
         input:
-            before=[untouched(base) for base in RUN_BASES],
+            before=[UNTOUCHED[base] for base in RUN_BASES],
             after=rules.forget.output.after,
             drift=rules.forget.output.drift,
             train=SPLITS["train"],

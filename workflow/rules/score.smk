@@ -27,7 +27,7 @@ rule predict:
         task=settings(STUDY.task),
         arm=lambda wildcards: arm_protocol(wildcards.arm),
         train=settings(STUDY.train, "precision", "threads"),
-        score=settings(STUDY.score, "shuffle_inputs", "controls", "seed"),
+        score=settings(STUDY.score, "shuffle_inputs", "controls", "probe", "seed"),
     message:
         "Predicting with {wildcards.arm}, seed {wildcards.seed}"
     script:

@@ -9,12 +9,6 @@ COMPOSED = [arm for arm, method in METHODS.items() if method.parts]
 UNTRAINED = [arm for arm, method in METHODS.items() if not method.trains and not method.parts]
 
 
-def of_parts(wildcards, name):
-    """Return a file of each run that a composed one is made of, those of the same seed."""
-    parts = METHODS[wildcards.arm].parts
-    return [f"{RESULTS}/runs/{part}/seed-{wildcards.seed}/{name}" for part in parts]
-
-
 # Of the base itself, not of what the task has made of it: another head has the same features.
 for base_folder in sorted({CONFIG.place(arm).folder for arm in STUDY.arms if reads_features(arm)}):
 

@@ -97,7 +97,7 @@ if GRIDS:
         log:
             f"{RESULTS}/logs/choose_learning_rate/{{arm}}.log",
         conda:
-            "../../envs/tables.yaml"
+            "../../envs/torch.yaml"
         resources:
             mem_mb=2000,
             runtime=30,

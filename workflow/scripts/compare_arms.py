@@ -7,6 +7,7 @@ with job(snakemake.log[0]):
         scores=snakemake.input.scores,
         sums=snakemake.input.sums,
         costs=snakemake.input.costs,
+        likelihoods=snakemake.input.get("likelihoods") or None,
         by_group=snakemake.input.get("by_group"),
         accounts=snakemake.input.accounts,
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),

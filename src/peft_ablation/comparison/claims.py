@@ -99,7 +99,7 @@ def compare_claims(
                     "arm": arm,
                     "counterpart": counterpart(arm, list(arms)),
                     "as_published": " ".join(defects_of(setting)),
-                    "learning_rate": setting["learning_rate"],
+                    "learning_rate": true[arm]["learning_rate"],
                     "measure": measure,
                     "claimed": _mean(own["claimed"].to_list()),
                     "true": true[arm][measure],

@@ -45,6 +45,7 @@ def comparison_page(
     views: Sequence[Row] = (),
     pareto: Sequence[Row] = (),
     forgetting: str | Path | None = None,
+    likelihoods: Sequence[Block] = (),
     by_group: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`, `looks` those of
@@ -53,7 +54,7 @@ def comparison_page(
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
     and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
     of those modules; `forgetting` is the table of `peft_ablation.comparison.forgetting`, if it
-    was made; `by_group` are the scores by subgroup.
+    was made; `likelihoods` and `by_group` are sections of their own.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -78,6 +79,7 @@ def comparison_page(
         *_differences(rows, words, reference),
         *looks_blocks(looks, rows, words),
         *_at_chance(rows, words),
+        *likelihoods,
         *forgetting_blocks(forgetting, words),
         *by_group,
         Heading("What it costs"),

@@ -1,5 +1,6 @@
 """What ranks over the studies of a suite can tell: tests, their table, their part of the page."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -225,9 +226,9 @@ def _overall(tests: RankTests, found: Friedman) -> list[Block]:
         Paragraph(
             f"Friedman's test of {found.arms} arms over {found.studies} studies: χ²({free}) = "
             f"{found.chi_square:.2f}, p {said_p(found.p_chi_square)}; Iman and Davenport's "
-            f"F({free}, {free * (found.studies - 1)}) = {found.f:.2f}, p {said_p(found.p_f)}; by "
-            f"ranks shuffled within studies p {said_p(found.p)}: {result}. Nemenyi's critical "
-            f"difference of mean ranks is {tests.critical_difference:.2f}."
+            f"F({free}, {free * (found.studies - 1)}) = {_statistic(found.f)}, p "
+            f"{said_p(found.p_f)}; by ranks shuffled within studies p {said_p(found.p)}: {result}. "
+            f"Nemenyi's critical difference of mean ranks is {tests.critical_difference:.2f}."
         ),
         Table(
             ("arm", f"mean rank in {_studies(found.studies)}", "told apart from (Nemenyi)"),
@@ -241,6 +242,10 @@ def _overall(tests: RankTests, found: Friedman) -> list[Block]:
             ],
         ),
     ]
+
+
+def _statistic(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "∞"
 
 
 def _with(arm: str, tests: RankTests) -> set[str]:
@@ -325,9 +330,9 @@ def _meanings(tests: RankTests, published: Sequence[PublishedRanks]) -> list[Blo
     if published:
         told.append(
             "Mean rank of the published scores: computed here from the scores that the source "
-            "reports for these arms, over the studies for which it reports all of them; the source "
-            "itself gives no ranks. Ours is of the same arms and studies alone. What is not "
-            "comparable in these scores stands below them."
+            "reports for these arms, over the studies for which it reports all of them; they "
+            "are not the source's own words. Ours is of the same arms and studies alone. What is "
+            "not comparable in these scores stands below them."
         )
     return [Items(told)] if told else []
 

@@ -23,6 +23,7 @@ from peft_ablation.comparison.by_group import by_group_blocks, by_group_rows
 from peft_ablation.comparison.claims import as_published_columns
 from peft_ablation.comparison.decision import Compared, Decision, decide
 from peft_ablation.comparison.interactive import RunPage, interactive_page
+from peft_ablation.comparison.likelihoods import likelihood_blocks
 from peft_ablation.comparison.looks import looks_table
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import markdown
@@ -96,6 +97,7 @@ def compare_arms(
     views: str | Path | None = None,
     pareto: str | Path | None = None,
     forgetting: str | Path | None = None,
+    likelihoods: str | Path | None = None,
     by_group: tuple[str | Path, str | Path] | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
@@ -107,7 +109,8 @@ def compare_arms(
     `trials` are the tables of the trials that chose learning rates, by arm.
     `accounts` are those of the splits and of equal images, which the page quotes; `views` and
     `pareto` are the tables of those modules, and `forgetting` is that of
-    `peft_ablation.comparison.forgetting`, if it was made; `by_group` are table and account
+    `peft_ablation.comparison.forgetting`, if it was made; `likelihoods` is the table
+    of the module of that name; `by_group` are table and account
     of the module of that name; they have sections of their own on it.
     Raises `InputError` where runs were tested on different groups.
     """
@@ -158,6 +161,7 @@ def compare_arms(
         views=_rows(views),
         pareto=_rows(pareto),
         forgetting=forgetting,
+        likelihoods=likelihood_blocks(likelihoods) if likelihoods is not None else (),
         by_group=by_group_blocks(*by_group, said, confidence) if by_group is not None else (),
     )  # fmt: skip
     write_table(comparison, table)

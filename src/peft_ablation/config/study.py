@@ -208,6 +208,9 @@ class Score(Section):
     controls: bool = True
     """Score again under the task's further controls: the mean image, an empty text, words out of
     order; each is one more prediction of the test split."""
+    probe: bool = True
+    """Ask models how likely statements are, each against its negation, where the task has some
+    (captioning: each finding as present against absent)."""
     bootstrap_samples: int = Field(1000, ge=10)
     """Resamples behind the intervals of one run's scores; those of arms need none."""
     confidence: float = Field(0.95, gt=0, lt=1)

@@ -5,6 +5,7 @@ from peft_ablation.figures.claims import plot_claims
 from peft_ablation.figures.cost import plot_cost
 from peft_ablation.figures.critical_difference import plot_critical_difference
 from peft_ablation.figures.forgetting import plot_forgetting
+from peft_ablation.figures.likelihoods import plot_likelihoods
 from peft_ablation.figures.loss_curves import plot_loss_curves
 from peft_ablation.figures.pareto import plot_pareto_fronts
 from peft_ablation.figures.quality import plot_quality
@@ -21,6 +22,7 @@ __all__ = [
     "plot_cost",
     "plot_critical_difference",
     "plot_forgetting",
+    "plot_likelihoods",
     "plot_loss_curves",
     "plot_pareto_fronts",
     "plot_quality",

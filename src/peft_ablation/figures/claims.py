@@ -1,5 +1,6 @@
 """What each arm's protocol would have claimed, beside what is true."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from peft_ablation.comparison.words import Words
 from peft_ablation.figures.style import (
@@ -34,7 +36,7 @@ def plot_claims(table: str | Path, *, words: str | Path, outputs: Sequence[str |
     arms = found["arm"].unique(maintain_order=True).to_list()
     measures = [name for name in (LOSS, *said.shown) if name in set(found["measure"])]
     values = {(row["arm"], row["measure"]): row for row in found.iter_rows(named=True)}
-    uniform = found["uniform"].cast(pl.Float64).max()
+    uniform = found["uniform"].cast(pl.Float64).drop_nulls().to_list()
     with house_style():
         figure = new_figure(1.6 + 2.5 * len(measures), 1.5 + 0.3 * len(arms))
         panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
@@ -46,9 +48,9 @@ def plot_claims(table: str | Path, *, words: str | Path, outputs: Sequence[str |
                 axis.axhline(place - 0.5, color=FAINT, linewidth=0.6)
             axis.set_xlabel(said.axis(measure))
             if measure == LOSS:
-                axis.set_xscale("log")
-                if uniform is not None:
-                    axis.axvline(float(uniform), color=INK, linewidth=1.1, linestyle="dotted")  # type: ignore[arg-type]
+                _logarithmic(axis)
+                for guess in uniform[:1]:
+                    axis.axvline(guess, color=INK, linewidth=1.1, linestyle="dotted")
             else:
                 axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
         legend_below(
@@ -58,10 +60,23 @@ def plot_claims(table: str | Path, *, words: str | Path, outputs: Sequence[str |
                 Line2D([], [], color=WRONG, marker="X", ms=7, ls="none"),
                 Line2D([], [], color=INK, linewidth=1.1, linestyle="dotted"),
             ],
-            ["true, with interval", "claimed", "loss of a uniform guess"],
-            90,
+            ["true, with interval", "claimed", _guess(uniform)],
+            110,
         )
         write_figure(figure, found.filter(pl.col("measure").is_in(measures)), outputs)
+
+
+def _guess(uniform: Sequence[float]) -> str:
+    told = f", ln {round(math.exp(uniform[0])):,} = {uniform[0]:.2f}" if uniform else ""
+    return f"loss of a uniform guess{told}"
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Give the axis a logarithmic scale whose ticks are plain numbers."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axis: Axes, place: int, row: Mapping[str, Any]) -> None:

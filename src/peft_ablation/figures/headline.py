@@ -111,7 +111,7 @@ def plot_headline(
                 axis.axvspan(left, margin, color=ENOUGH, zorder=0)
                 axis.axvline(margin, color=INK, linewidth=1.0, linestyle="dotted", zorder=1)
                 axis.set_xlim(left, right)
-            axis.set_xlabel(f"{said.axis(metric)}:\n{reference} has more")
+            axis.set_xlabel(f"{said.axis(metric)}:\nwhat {reference} has more")
         legend_below(figure, *_legend(any(row["margin"] is not None for row in rows)), 110)
         write_figure(figure, pl.DataFrame(rows, infer_schema_length=None), outputs)
 

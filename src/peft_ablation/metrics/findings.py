@@ -158,6 +158,27 @@ def findings_breakdown() -> Breakdown:
     )  # fmt: skip
 
 
+def statements(template: str) -> dict[str, tuple[str, str]]:
+    """Return the sentences that state each label as present and as absent, where both are there."""
+    sentences = load_template(template).sentences
+    found = {
+        label: (sentences[label, Mention.PRESENT], sentences[label, Mention.ABSENT])
+        for label in LABELS
+    }
+    return {
+        label: (present, absent)
+        for label, (present, absent) in found.items()
+        if present is not None and absent is not None
+    }
+
+
+def stated(predictions: pl.DataFrame, template: str) -> NDArray[np.int8]:
+    """Return what the references say of each label of `statements`, as `label_matrix` (N, K)."""
+    _, references = _texts(predictions)
+    places = [LABELS.index(label) for label in statements(template)]
+    return _labels(references, template)[:, places]
+
+
 def counts_of(sums: Array, mention: str) -> Array:
     """Return the counts of one mention, (…, 3 * 14 * 3) → (…, 14, 3)."""
     all_of_them = sums.reshape(*sums.shape[:-1], len(MENTIONS), len(LABELS), 3)

@@ -63,7 +63,7 @@ def write_forgetting(
         predict_table(
             task=task, arm=arm, model=model, base=base, train=train, test=examples, assets=assets,
             precision=precision, threads=threads, batch_size=batch_size, shuffle_inputs=False,
-            controls=False, seed=0, output=to,
+            controls=False, probe=False, seed=0, output=to,
         )  # fmt: skip
 
     for untouched, to in before.items():

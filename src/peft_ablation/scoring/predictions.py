@@ -1,7 +1,8 @@
 """What a trained arm predicts for the test examples."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from torch import nn
 from tqdm import tqdm
 
 from peft_ablation.artifacts import write_table
-from peft_ablation.data.examples import read_columns
+from peft_ablation.data.examples import Indices, read_columns
 from peft_ablation.logs import bars_hidden
 from peft_ablation.methods import open_method
-from peft_ablation.tasks import Examples, Predictor, Task, open_task
+from peft_ablation.tasks import Examples, Task, open_task
 from peft_ablation.training.batches import ordered_batches
 from peft_ablation.training.chunk import mixed_precision
 from peft_ablation.training.launch import own_devices
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 
 SHUFFLED = "shuffled"
 """Name of the control that every task has, and ending of the columns predicted under it."""
+
+
+Ask = Callable[[Any, Indices], Mapping[str, Sequence[Any]]]
+"""Examples and places of some → prediction columns of these."""
 
 
 def load_trained(
@@ -47,6 +52,7 @@ def predict_table(
     batch_size: int,
     shuffle_inputs: bool,
     controls: bool,
+    probe: bool,
     seed: int,
     output: str | Path,
 ) -> None:
@@ -54,7 +60,8 @@ def predict_table(
 
     With `shuffle_inputs` also what is predicted when the test inputs are permuted among themselves
     by `seed`, in columns that end in `_shuffled`; with `controls` also under each further control
-    of the task, in columns that end in its name. Without `arm` and `model` it is the base itself
+    of the task, in columns that end in its name; with `probe` what the task asks of models that
+    discriminate. Without `arm` and `model` it is the base itself
     that predicts, loaded anew.
     """
     torch.set_num_threads(threads)
@@ -70,9 +77,9 @@ def predict_table(
     groups = dict(read_columns(test, ("example_id", "group")).iter_rows())
     bf16 = mixed_precision(precision) == "bf16"
 
-    def predicted(rows: Examples, title: str) -> dict[str, list[Any]]:
+    def predicted(rows: Examples, title: str, ask: Ask = predictor) -> dict[str, list[Any]]:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return _in_order(predictor, rows, batch_size, title)
+            return _in_order(ask, rows, batch_size, title)
 
     columns = {
         "example_id": list(examples.ids),
@@ -80,6 +87,9 @@ def predict_table(
         **predictor.truth(examples),
         **predicted(examples, "predict"),
     }
+    if probe and bound.discriminates(task):
+        asked = partial(bound.probe, predictor)
+        columns |= predicted(examples, "predict, likelihoods", asked)
     changed: dict[str, Callable[[Any, int], Any]]
     changed = {SHUFFLED: bound.shuffled} if shuffle_inputs else {}
     if controls:
@@ -95,15 +105,13 @@ write_predictions = own_devices(1)(predict_table)
 """`predict_table` in a job of its own."""
 
 
-def _in_order(
-    predictor: Predictor, rows: Examples, batch_size: int, title: str
-) -> dict[str, list[Any]]:
+def _in_order(ask: Ask, rows: Examples, batch_size: int, title: str) -> dict[str, list[Any]]:
     """Predict batch by batch, and return the columns in the order of the examples."""
     found: dict[str, list[Any]] = {}
     # Sorted by length, so that a batch holds little padding.
     batches = ordered_batches(np.asarray(rows.lengths), batch_size)
     for indices in tqdm(batches, desc=title, disable=bars_hidden()):
-        for name, values in predictor(rows, indices).items():
+        for name, values in ask(rows, indices).items():
             column = found.setdefault(name, [None] * len(rows))
             for place, value in zip(indices, values, strict=True):
                 column[place] = value

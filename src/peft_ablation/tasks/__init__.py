@@ -80,6 +80,18 @@ class Lookup:
 
 
 @dataclass(frozen=True)
+class Discrimination:
+    """What a model's likelihoods say of one statement, and what is true; N examples."""
+
+    log_odds: "NDArray[np.float64]"
+    """Log-likelihood of the statement less that of its negation, (N,)."""
+    positive: "NDArray[np.bool_]"
+    """Whether it is true, (N,)."""
+    known: "NDArray[np.bool_]"
+    """Whether the truth says either, (N,): what the odds are about."""
+
+
+@dataclass(frozen=True)
 class Claim:
     """A baseline that an arm must beat to count as having learnt."""
 
@@ -218,6 +230,21 @@ class Task(ABC):
     def look_up(self, test: "pl.DataFrame", assets: Mapping[str, str | Path]) -> "pl.DataFrame":
         """Return `example_id` of test rows and the prediction columns of the baseline `nearest`."""
         raise NotImplementedError
+
+    @classmethod
+    def discriminates(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether its models are asked how likely statements are; see `probe`."""
+        return False
+
+    def probe(
+        self, predictor: Any, examples: Any, indices: "Indices"
+    ) -> Mapping[str, Sequence[Any]]:
+        """Return further prediction columns of these examples, asked of the true inputs alone."""
+        raise NotImplementedError
+
+    def discriminations(self, predictions: "pl.DataFrame") -> Mapping[str, Discrimination]:
+        """Return what `probe` found of each statement, by name; where `discriminates`."""
+        return {}
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -136,6 +136,16 @@ def test_a_subgroup_of_one_group_has_a_score_and_no_interval(compared):
         assert own["score_low"].null_count() == 0
 
 
+def test_a_class_of_one_group_has_a_score_and_no_interval(compared):
+    test = drawn()
+    one = test.filter(label="bad")["group"][0]
+    rows, _ = compared(test.filter((pl.col("label") != "bad") | (pl.col("group") == one)), [])
+    bad = rows.filter(value="bad")
+    assert bad["groups"].to_list() == [1, 1]
+    assert bad["score"].null_count() == 0
+    assert bad["score_low"].null_count() == bad["difference"].null_count() == 2
+
+
 def test_groups_that_have_nothing_of_a_class_do_not_count(compared):
     test = drawn()
     runs = [predicted(test, right, seed) for right in RIGHT.values() for seed in (0, 1)]

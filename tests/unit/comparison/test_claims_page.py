@@ -49,7 +49,7 @@ def written(tmp_path: Path) -> Path:
     rows: list[dict[str, Any]] = []
     for arm, values in TRUE.items():
         row: dict[str, Any] = {"arm": arm, "reference_arm": "fft", "findings_f1_margin": 0.05}
-        row |= {"peak_memory_mb": 900.0, "train_seconds": 30.0}
+        row |= {"peak_memory_mb": 900.0, "train_seconds": 30.0, "learning_rate": 1e-3}
         for measure, value, first in zip(MEASURES, values, TRUE["fft"], strict=True):
             row |= {
                 measure: value, f"{measure}_low": 0.9 * value, f"{measure}_high": 1.1 * value,

@@ -323,17 +323,18 @@ def test_the_headline_is_tested_and_a_margin_can_make_an_arm_equivalent(compare,
 
 
 def test_runs_are_randomised_in_pairs_of_one_seed(compare, tmp_path):
-    rows = compare({"fft": [0.9, 0.9], "lora_text": [0.5, 0.5]}, score={"tested": ["bleu"]})
+    few = {"score": {"tested": ["bleu"]}, "subjects": {"fft": 20, "lora_text": 20}}
+    rows = compare({"fft": [0.9, 0.9], "lora_text": [0.5, 0.5]}, **few)
     row = rows["lora_text"]
     assert float(row["bleu_p_randomised"]) == pytest.approx(1 / 10_001)
     assert float(row["bleu_effect_size"]) < -0.8
     assert rows["fft"]["bleu_p_randomised"] == rows["fft"]["bleu_effect_size"] == ""
     page = (tmp_path / "comparison.md").read_text()
     assert f"| {float(row['bleu_effect_size']):+.2f}, large |" in page
-    alike = compare({"fft": [0.7, 0.7], "lora_text": [0.7, 0.7]}, score={"tested": ["bleu"]})
+    alike = compare({"fft": [0.7, 0.7], "lora_text": [0.7, 0.7]}, **few)
     assert float(alike["lora_text"]["bleu_p_randomised"]) > 0.05
     # One run of the arm has no partner.
-    alone = compare({"fft": [0.9], "lora_text": [0.5, 0.5]}, score={"tested": ["bleu"]})
+    alone = compare({"fft": [0.9], "lora_text": [0.5, 0.5]}, **few)
     assert alone["lora_text"]["bleu_p_randomised"] == ""
 
 

@@ -148,6 +148,16 @@ def test_draws_have_the_errors_of_the_intervals():
     assert np.cov(drawn.T)[0, 1] == pytest.approx(covariance, abs=2e-5)
 
 
+def test_the_groups_noise_within_runs_counts_once():
+    """Runs that differ by the noise of their groups alone say nothing of seeds."""
+    groups = np.random.default_rng(3).normal(0.5, 0.4, size=(40, GROUPS))
+    noisy = ArmScores(groups.mean(axis=1), groups)
+    known = estimate(noisy)
+    assert (known.of_groups + known.of_seeds) ** 0.5 > 1.2 * known.error
+    drawn = drawn_scores([noisy], 40_000, np.random.default_rng(1))
+    assert drawn.std() == pytest.approx(known.error, rel=0.04)
+
+
 def test_training_time_is_drawn_where_seeds_tell_its_spread():
     seconds = [[9.0, 11.0], [9.5, 11.5]]
     rows = found([arm(0.5), arm(0.5)], costs(1, 1, seconds=seconds))

@@ -81,7 +81,7 @@ class Runs:
             task=TASK, arm=arm, model=self.model(name), base=self.study.base,
             train=self.study.split("train"), test=self.study.split("test"),
             assets={"images": self.study.index}, precision="fp32", threads=1, batch_size=8,
-            shuffle_inputs=False, controls=False, seed=0, output=output,
+            shuffle_inputs=False, controls=False, probe=False, seed=0, output=output,
         )  # fmt: skip
         return pl.read_parquet(output)
 

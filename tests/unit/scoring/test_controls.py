@@ -168,6 +168,9 @@ def test_predicting_calls_every_control_with_the_seed(tmp_path, monkeypatch):
         def examples(self, *_):
             return Rows("own")
 
+        def discriminates(self, _):
+            return False
+
         def shuffled(self, rows, seed):
             asked.append(seed)
             return Rows("shuffled")
@@ -186,7 +189,8 @@ def test_predicting_calls_every_control_with_the_seed(tmp_path, monkeypatch):
     )
     predictions.write_predictions(
         task={}, arm={}, model="", base="", train="", test=tmp_path / "t.parquet", assets={},
-        precision="fp32", threads=1, batch_size=2, shuffle_inputs=True, controls=True, seed=4,
+        precision="fp32", threads=1, batch_size=2, shuffle_inputs=True, controls=True,
+        probe=True, seed=4,
         output=tmp_path / "p.parquet",
     )  # fmt: skip
     found = pl.read_parquet(tmp_path / "p.parquet")

@@ -33,7 +33,8 @@ def predictions(
     arguments: dict[str, Any] = {
         "task": run.task, "arm": run.arm, "model": model, "base": run.base, "train": run.train,
         "test": study.split("test"), "assets": run.assets, "precision": "fp32", "threads": 1,
-        "batch_size": 8, "shuffle_inputs": True, "controls": True, "seed": 0, "output": output,
+        "batch_size": 8, "shuffle_inputs": True, "controls": True, "probe": True, "seed": 0,
+        "output": output,
     }  # fmt: skip
     write_predictions(**arguments | changed)
     return pl.read_parquet(output)
@@ -57,8 +58,12 @@ def test_cached_features_give_the_predictions_of_pixels(
 def test_batches_do_not_change_predictions(
     tiny_study: TinyStudy, trained: Path, tmp_path: Path
 ) -> None:
-    eight = predictions(tiny_study, trained, tmp_path / "eight.parquet")
-    close(eight, predictions(tiny_study, trained, tmp_path / "one.parquet", batch_size=1), 1e-4)
+    eight = predictions(tiny_study, trained, tmp_path / "eight.parquet", probe=False)
+    close(
+        eight,
+        predictions(tiny_study, trained, tmp_path / "one.parquet", batch_size=1, probe=False),
+        1e-4,
+    )
 
 
 def test_loss_and_text_are_those_of_transformers(
@@ -88,6 +93,48 @@ def test_loss_and_text_are_those_of_transformers(
             max_new_tokens=24, do_sample=False, eos_token_id=tokenizer.sep_token_id, pad_token_id=0,
         )[0, len(prompt) :]  # fmt: skip
         assert row["hypothesis"] == tokenizer.decode(written, skip_special_tokens=True).strip()
+
+
+def test_odds_of_a_finding_are_those_of_transformers(
+    tiny_study: TinyStudy, trained: Path, tmp_path: Path
+) -> None:
+    found = predictions(tiny_study, trained, tmp_path / "found.parquet")
+    assert not any(name.startswith("log_odds_") for name in found.columns)
+    run = tiny_study.inputs("lora_text")
+    task = open_task(run.task, run.train)
+    model = load_trained(task, run.arm, run.base, trained).eval()
+    tokenizer, cache = load_tokenizer(tiny_study.base), ImageCache(tiny_study.index)
+    normalize = Normalize.of(tiny_study.base)
+    prompt = [tokenizer.cls_token_id]
+    prompt += tokenizer.encode(run.task["prompt"], add_special_tokens=False)
+
+    def likelihood(pixels: torch.Tensor, sentence: str) -> float:
+        text = tokenizer.encode(sentence, add_special_tokens=False)
+        ids = torch.tensor([[*prompt, *text]])
+        with torch.no_grad():
+            logits = model(input_ids=ids, pixel_values=pixels).logits[0, -len(text) - 1 : -1]
+        return float(logits.log_softmax(-1)[torch.arange(len(text)), torch.tensor(text)].sum())
+
+    for row in found.head(3).iter_rows(named=True):
+        pixels = normalize(torch.from_numpy(cache.pixels(cache.position([row["example_id"]]))))
+        for place in (3, 13):
+            present = (
+                "Evidence of edema is present.",
+                "The chest X-ray appears normal with no acute findings.",
+            )[place == 13]
+            absent = ("No evidence of edema.", "Abnormal findings are present.")[place == 13]
+            expected = likelihood(pixels, present) - likelihood(pixels, absent)
+            assert row["log_odds"][place] == pytest.approx(expected, abs=1e-3)
+
+
+def test_nothing_is_asked_where_the_study_does_not_want_it(
+    tiny_study: TinyStudy, trained: Path, tmp_path: Path
+) -> None:
+    found = predictions(
+        tiny_study, trained, tmp_path / "p.parquet", probe=False, controls=False,
+        shuffle_inputs=False,
+    )  # fmt: skip
+    assert found.columns == ["example_id", "group", "reference", "tokens", "hypothesis", "nll"]
 
 
 @pytest.mark.parametrize("count", [2, 3, 50])

@@ -86,7 +86,7 @@ def scores(
     write_predictions(
         task=task, arm=arm(**settings), model=folder / "model", base=base, train=train, test=test,
         assets=assets, precision="fp32", threads=1, batch_size=8, shuffle_inputs=True,
-        controls=True, seed=3,
+        controls=True, probe=True, seed=3,
         output=folder / "predictions.parquet",
     )  # fmt: skip
     score_predictions(

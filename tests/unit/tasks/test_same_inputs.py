@@ -11,6 +11,7 @@ from tiny_study import TinyStudy
 
 from peft_ablation.tasks import open_task
 from peft_ablation.tasks.text_classification import Settings, TextClassification
+from peft_ablation.tasks.text_classification.examples import TextExamples
 
 CPU = torch.device("cpu")
 
@@ -84,3 +85,15 @@ def test_an_empty_text_is_predicted_alike_for_all(tmp_path: Any, kind: str, pair
     likelihood = np.exp(-np.array(together["nll"]))
     assert likelihood[0] + likelihood[1] == pytest.approx(1)
     assert told(predictor, examples, [1])["probability"] != together["probability"][:1]
+
+
+def test_a_text_that_no_token_stands_for_is_one_pad() -> None:
+    nothing = [{"input_ids": [], "token_type_ids": []}]
+    examples = TextExamples(
+        ["a"], np.array([0]), ["a cat"], None, [{"input_ids": [5], "token_type_ids": [0]}],
+        lambda texts, _: nothing * len(texts), 7,
+    )  # fmt: skip
+    batch = examples.emptied().batch(np.array([0]))
+    assert batch["input_ids"].tolist() == [[7]]
+    assert batch["token_type_ids"].tolist() == [[0]]
+    assert batch["attention_mask"].tolist() == [[1]]

@@ -1,6 +1,6 @@
 """Captioning: an image, a prompt, a text to write. The model is GIT."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,6 +10,7 @@ from peft_ablation.tasks import (
     Baseline,
     Claim,
     Control,
+    Discrimination,
     Extra,
     Figure,
     Lookup,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from peft_ablation.data.examples import Indices
     from peft_ablation.metrics.metric import Breakdown, Metric
     from peft_ablation.tasks.captioning.examples import CaptionExamples
     from peft_ablation.tasks.captioning.git import CaptionPredictor, VisionTower
@@ -62,12 +64,12 @@ class Captioning(Task):
     own_forward = True
     frozen_part = ("git.image_encoder.", "git.visual_projection.")
     example = "report"
-    hub_kind = "image-to-text"
     nearest = Lookup(
         "report of the nearest training image",
         f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
         "in grey, gives its report; a model that is no better may have learnt to copy",
     )
+    hub_kind = "image-to-text"
     extras = (
         Extra("distinct_texts", "distinct texts"),
         Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),
@@ -123,6 +125,42 @@ class Captioning(Task):
         from peft_ablation.tasks._nearest import by_image
 
         return by_image(assets["images"], self.train, test, {"hypothesis": "report"})
+
+    @classmethod
+    def discriminates(cls, settings: Mapping[str, Any]) -> bool:
+        """Findings are asked for where a template says how they are stated."""
+        return bool(settings["findings"])
+
+    def probe(
+        self, predictor: Any, examples: Any, indices: "Indices"
+    ) -> Mapping[str, Sequence[Any]]:
+        """Return `log_odds`: of each finding, stated as present against stated as absent."""
+        from peft_ablation.metrics.findings import statements
+
+        pairs = list(statements(self.settings["findings"]).values())
+        return {"log_odds": predictor.log_odds(examples, indices, pairs)}
+
+    def discriminations(self, predictions: "pl.DataFrame") -> Mapping[str, Discrimination]:
+        """Return each finding: true where the reference states it as present.
+
+        It is known where the reference states it as present or as absent.
+        """
+        import numpy as np
+
+        from peft_ablation.metrics.findings import stated, statements
+        from peft_ablation.sources.mimic.labels import Mention, display_name
+
+        template = self.settings["findings"]
+        log_odds = np.array(predictions["log_odds"].to_list(), dtype=np.float64)
+        true = stated(predictions, template)
+        return {
+            display_name(label): Discrimination(
+                log_odds[:, place],
+                true[:, place] == Mention.PRESENT,
+                np.isin(true[:, place], (Mention.PRESENT, Mention.ABSENT)),
+            )
+            for place, label in enumerate(statements(template))
+        }
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:

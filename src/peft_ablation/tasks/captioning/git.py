@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from peft_ablation.bases.cpu_kernels import pack
 from peft_ablation.bases.git import (
+    IGNORED,
     Generated,
     LayerCache,
     encode_image,
@@ -25,6 +26,9 @@ from peft_ablation.bases.git import (
 from peft_ablation.bases.pixels import Normalize
 from peft_ablation.data.examples import Indices
 from peft_ablation.tasks.captioning.examples import CaptionExamples, load_tokenizer
+
+MOST_TEXTS: Final = 512
+"""Sentences that are scored at once."""
 
 
 def load_model(folder: str | Path) -> Any:
@@ -90,6 +94,36 @@ class CaptionPredictor:
             "hypothesis": [decode(t.tokens, skip_special_tokens=True).strip() for t in written],
             "nll": losses.cpu().tolist(),
         }
+
+    def log_odds(
+        self, examples: CaptionExamples, indices: Indices, pairs: Sequence[tuple[str, str]]
+    ) -> list[list[float]]:
+        """Return, for each example and pair of sentences, log p(first) - log p(second).
+
+        Each follows the prompt, given the image, as the first sentence of a report.
+        """
+        image = examples.batch(indices)["image"].to(self.device)
+        stream = list(image_stream(self.model, image_tokens(self.model, self.normalize, image)))
+        texts = self.tokenizer(
+            [sentence for pair in pairs for sentence in pair], add_special_tokens=False
+        )["input_ids"]
+        found = []
+        each = 2 * max(1, MOST_TEXTS // len(image) // 2)
+        for start in range(0, len(texts), each):
+            part = texts[start : start + each]
+            longest = max(map(len, part))
+            rows = torch.tensor(
+                [[*examples.prompt, *text] + [0] * (longest - len(text)) for text in part]
+            )
+            labels = rows.clone()
+            labels[:, : len(examples.prompt)] = IGNORED
+            for row, text in zip(labels, part, strict=True):
+                row[len(examples.prompt) + len(text) :] = IGNORED
+            ids, wanted = (t.repeat(len(image), 1).to(self.device) for t in (rows, labels))
+            losses = text_losses(self.model, stream, ids, wanted).view(len(image), -1, 2)
+            found.append(losses[..., 1] - losses[..., 0])
+        told: list[list[float]] = torch.cat(found, dim=1).expand(len(indices), -1).tolist()
+        return told
 
     def _write(
         self, examples: CaptionExamples, stream: Sequence[LayerCache], image: Tensor

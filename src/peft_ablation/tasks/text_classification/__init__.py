@@ -103,12 +103,12 @@ class TextClassification(Task):
     tokenizer = True
     not_training = ("headline", "positive")
     example = "text"
-    hub_kind = "text-classification"
     nearest = Lookup(
         "answer of the nearest training text",
         "of all training texts the one with the largest cosine of TF-IDF weights of words gives "
         "its label or score",
     )
+    hub_kind = "text-classification"
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the settings and the training split."""
