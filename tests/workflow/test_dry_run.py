@@ -13,13 +13,15 @@ from workflow_runs import ROOT, Snakemake
 
 RADIOGRAPHS = {
     "query_metadata", "sample_5000_per_label", "make_reports", "plot_label_counts",
+    "plot_by_finding", "plot_by_view_position", "compare_likelihoods", "plot_likelihoods",
 }  # fmt: skip
 ALWAYS = {
     "stratify_splits", "cache_images", "index_images", "count_equal_images",
     "cache_frozen_features", "select_checkpoint", "predict", "score", "compare_arms",
     "plot_loss_curves", "plot_quality", "plot_cost", "plot_quality_cost",
     "plot_split_balance", "compare_views", "plot_views", "find_pareto_fronts",
-    "plot_pareto_fronts", "write_up", "write_cards", "seal", "all",
+    "plot_pareto_fronts", "look_up_nearest", "compare_by_group", "write_up", "write_cards",
+    "seal", "all",
 }  # fmt: skip
 THREE = {"train_fft_chunk", "train_lora_vision_chunk", "train_lora_text_chunk"}
 FORGETTING = {"hold_out_pretraining", "forget", "compare_forgetting", "plot_forgetting"}
@@ -202,6 +204,7 @@ def test_environments_have_the_releases_of_the_lock_file(kind: str) -> None:
 
 WITHOUT_GPU = {
     "fetch_base", "fetch_data", "make_random_base", "adopt_run", "keep_base", "select_checkpoint",
+    "compose", "choose_learning_rate",
 }  # fmt: skip
 """Rules in torch's environment that load, copy or fetch, but run no model."""
 

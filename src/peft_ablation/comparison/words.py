@@ -10,8 +10,7 @@ from typing import Any
 
 from peft_ablation.artifacts import read_json
 from peft_ablation.errors import InputError, near_miss
-from peft_ablation.scoring.scores import NEAREST
-from peft_ablation.tasks import Claim, Extra, Task
+from peft_ablation.tasks import NEAREST, Claim, Extra, Task
 
 
 @dataclass(frozen=True)

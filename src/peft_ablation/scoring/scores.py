@@ -26,7 +26,7 @@ from peft_ablation.metrics.metric import (
     sum_columns,
     value_of,
 )
-from peft_ablation.tasks import open_task
+from peft_ablation.tasks import NEAREST, open_task
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ DEFINITIONS: Final = {
 }
 """What of scores.json is no metric and is not said by its name."""
 
-MODEL, SHUFFLED, NEAREST = "model", "shuffled", "nearest"
+MODEL, SHUFFLED = "model", "shuffled"
 """Names of sets of predictions: a model's own, under the control that all tasks have, and of the
 baseline that looks up training examples; further controls and baselines have their own."""
 

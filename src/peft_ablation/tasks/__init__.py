@@ -69,6 +69,10 @@ class Baseline:
     """Where it comes from, for scores.json."""
 
 
+NEAREST = "nearest"
+"""Name of the baseline that `Task.nearest` is."""
+
+
 @dataclass(frozen=True)
 class Lookup:
     """A baseline that looks at the input: what the nearest training example has."""

@@ -18,6 +18,8 @@ from peft_ablation.scoring.scores import score_predictions
 from peft_ablation.tasks import open_task
 from peft_ablation.tasks._nearest import nearest_pixels, nearest_texts
 from peft_ablation.tasks.text_classification import Settings, TextClassification
+from peft_ablation.tasks.text_generation import Settings as Written
+from peft_ablation.tasks.text_generation import TextGeneration
 
 TEXT_TASK = Settings(name="text_classification").model_dump(mode="json")
 
@@ -95,6 +97,18 @@ def test_a_score_is_given_as_a_class_is(tmp_path: Path) -> None:
     task = TextClassification({**TEXT_TASK, "target": "score"}, train)
     test = pl.DataFrame({"example_id": ["x", "y", "z"], "text": ["dog", "cat", "dogs dog"]})
     assert task.look_up(test, {})["predicted"].to_list() == [4.0, 1.5, 4.0]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_text_is_the_first_of_the_nearest_prompt(several: bool) -> None:
+    texts = [["It sat.", "A cat sat."], ["It ran.", "A dog ran."]]
+    train = pl.DataFrame(
+        {"prompt": ["cat", "dog"], "reference": texts if several else [row[0] for row in texts]}
+    )
+    settings = Written(name="text_generation").model_dump(mode="json")
+    test = pl.DataFrame({"example_id": ["x", "y"], "prompt": ["the dog", "a Cat"]})
+    found = TextGeneration(settings, train).look_up(test, {})
+    assert found.rows() == [("x", "It ran."), ("y", "It sat.")]
 
 
 def scored(folder: Path, test: pl.DataFrame) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from peft_ablation.config.section import Seed
-from peft_ablation.tasks import Baseline, Claim, Control, Extra, Task, TaskSettings
+from peft_ablation.tasks import Baseline, Claim, Control, Extra, Lookup, Task, TaskSettings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -97,6 +97,11 @@ class TextGeneration(Task):
     own_forward = True
     example = "text"
     hub_kind = "text-generation"
+    nearest = Lookup(
+        "text of the nearest training prompt",
+        "of all training prompts the one with the largest cosine of TF-IDF weights of words gives "
+        "its first text; a model that is no better may have learnt to copy",
+    )
     extras = (Extra("distinct_texts", "distinct texts"), Extra("mean_words", "words a text", 1))
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
@@ -132,6 +137,18 @@ class TextGeneration(Task):
         text = str(most["reference"].sort()[0])
         account = {"rows": int(most["count"][0])}
         return {"constant": Baseline("commonest text, always", {"hypothesis": text}, account)}
+
+    def look_up(self, test: "pl.DataFrame", assets: Mapping[str, str | Path]) -> "pl.DataFrame":
+        """Return the first text of the training prompt that is most like each test prompt."""
+        import polars as pl
+
+        from peft_ablation.tasks._nearest import columns_of, nearest_texts
+
+        reference = pl.col("reference")
+        several = self.train.schema["reference"] == pl.List(pl.String)
+        known = self.train.with_columns(reference.list.first() if several else reference)
+        places = nearest_texts(known.select("prompt").rows(), test.select("prompt").rows())
+        return columns_of(known, places, test, {"hypothesis": "reference"})
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return how the texts vary."""
