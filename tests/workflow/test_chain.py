@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,14 @@ def test_report_page_has_figures_and_captions(
     assert summary[:150] in description
     told = html.count("Study tiny, task captioning, data from phantom: fft, lora_vision")
     assert told >= len(FIGURES)
+
+
+def test_a_finished_study_is_verified(tiny_run: Path, snakemake: Snakemake) -> None:
+    """And nothing is made anew for it: what was changed by hand would be gone."""
+    done = snakemake(tiny_run, "--config", f"study={TINY}", "--", "verify")
+    assert "1 of 1 steps" in done.stderr
+    log = (tiny_run / "results/tiny/logs/verify.log").read_text()
+    assert re.search(r"\d{2,} files are as recorded", log)
 
 
 def test_every_caption_names_the_study() -> None:

@@ -131,16 +131,16 @@ def _training(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
     train = config["train"]
     sentences = []
     if trained:
-        seeds = train["seeds"]
+        seeds = [str(seed) for seed in train["seeds"]]
         rates = listed([f"{row['arm']} {row['learning_rate']:g}" for row in trained])
         precisions = listed(list(dict.fromkeys(str(row["precision"]) for row in trained)))
         schedule = SCHEDULES.get(train["schedule"], train["schedule"])
         stopping = train.get("early_stopping")
         until = f", or until {stopping} epochs brought no lower validation loss" if stopping else ""
         sentences += [
-            f"Each arm was trained {_times(len(seeds))} (seeds {listed([str(s) for s in seeds])}, "
-            "which decide its order of examples, dropout and initialisation) for "
-            f"{train['epochs']} epochs{until}, in batches of {train['batch_size']}, with AdamW "
+            f"Each arm was trained {_times(len(seeds))} (order of examples, dropout and "
+            f"initialisation by the seed{'s' * (len(seeds) > 1)} {listed(seeds)}) "
+            f"for {train['epochs']} epochs{until}, in batches of {train['batch_size']}, with AdamW "
             f"(weight decay {train['weight_decay']:g}; gradients clipped to norm "
             f"{train['max_grad_norm']:g}; {schedule} schedule with a warm-up over "
             f"{100 * train['warmup']:g} % of the steps; {precisions}); the epoch of the lowest "

@@ -280,6 +280,26 @@ def test_without_groups_there_is_no_view_of_them(browser: Browser, tmp_path: Pat
     assert browser.run("document.querySelector('#groups').hidden")
 
 
+def test_where_all_scores_are_one_an_interval_without_width_is_drawn_so(
+    browser: Browser, tmp_path: Path
+):
+    flat = dict.fromkeys(("f1", "f1_low", "f1_high", "constant_f1"), 0.0) | {
+        "f1_by_seed": "0.0 0.0"
+    }
+    groups = [{**one, "score": 0.0, "score_low": 0.0, "score_high": 0.0} for one in GROUPS]
+    path = tmp_path / "page.html"
+    path.write_text(made(rows=[{**one, **flat} for one in ROWS], by_group=groups))
+    browser.open(path)
+    for chart in ("#by-arm", "#by-cost", "#by-group"):
+        sizes = browser.run(
+            f"[...document.querySelectorAll('{chart} [aria-label=rule] line')]"
+            ".filter(l => l.getAttribute('stroke')?.includes('arm'))"
+            ".map(l => Math.hypot(l.x1.baseVal.value - l.x2.baseVal.value,"
+            " l.y1.baseVal.value - l.y2.baseVal.value))"
+        )
+        assert len(sizes) >= len(ARMS) and max(sizes) < 1, chart
+
+
 def test_the_address_keeps_what_is_chosen(browser: Browser, page: Path):
     browser.open(page)
     choose(browser, "measure", "loss")

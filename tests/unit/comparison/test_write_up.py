@@ -177,7 +177,7 @@ def test_methods_name_arms_data_training_and_software():
     for part in (
         "fft (method full), base (method none) and lora_ (method lora, targets text, r 8)",
         "1,234 training, 400 validation and 653 test reports (seed 33); no subject is in two ",
-        "trained twice (seeds 0 and 1,",
+        "trained twice (order of examples, dropout and initialisation by the seeds 0 and 1) for 4",
         "for 4 epochs, in batches of 64, with AdamW (weight decay 0.01; gradients clipped to norm "
         "1; one-cycle schedule with a warm-up over 10 % of the steps; fp32)",
         "Peak learning rates: fft 0.002 and lora_ 0.01.",

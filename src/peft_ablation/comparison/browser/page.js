@@ -271,6 +271,19 @@
   const line = { stroke: (d) => colourOf(d.arm), strokeWidth: 2 };
   const scales = { color: { type: "identity" }, symbol: { type: "identity" } };
 
+  // From the least to the largest of all that is drawn; where these are one, about it.
+  function domain(values) {
+    const [least, most] = d3.extent(values.filter(isNumber));
+    const about = Math.abs(least) / 2 || 0.5;
+    return least === most ? [least - about, most + about] : [least, most];
+  }
+
+  const scoreDomain = (shown, measure) =>
+    domain([
+      ...shown.flatMap((point) => [point.value, point.low, point.high, ...point.by_seed]),
+      ...measure.baselines.map((line) => line.value),
+    ]);
+
   function place(into, plot, label) {
     plot.setAttribute("role", "group");
     plot.setAttribute("aria-label", label);
@@ -306,7 +319,7 @@
       marginBottom: 42,
       marginLeft: margin(names, most),
       style: TEXT,
-      x: { label: capital(measure.axis), grid: true, nice: true, zero: false },
+      x: { label: capital(measure.axis), grid: true, nice: true, domain: scoreDomain(shown, measure) },
       y: { domain: names, label: null, tickFormat: (name) => short(name, most), type: "band" },
       marks: [
         Plot.ruleX(measure.baselines, {
@@ -338,7 +351,7 @@
     const label = capital(cost.title);
     const [least, most] = [Math.min(...positive), Math.max(...positive)];
     if (!positive.length || most < 20 * least)
-      return { label, grid: true, nice: true, zero: false, tickFormat: "~s", ticks: 5 };
+      return { label, grid: true, nice: true, domain: domain(values), tickFormat: "~s", ticks: 5 };
     const powers = d3.range(Math.floor(Math.log10(least)), Math.ceil(Math.log10(most)) + 1);
     const ticks = powers.map((power) => 10 ** power);
     const log = { label: `${label} (logarithmic)`, grid: true, ticks, tickFormat: "~s" };
@@ -361,7 +374,7 @@
       marginBottom: 42,
       style: TEXT,
       x: costScale(shown, cost),
-      y: { label: capital(measure.axis), grid: true, nice: true, zero: false },
+      y: { label: capital(measure.axis), grid: true, nice: true, domain: scoreDomain(shown, measure) },
       marks: [
         Plot.ruleY(measure.baselines, {
           y: "value", stroke: "var(--faint)", strokeDasharray: "4 3", title: "title",
@@ -426,7 +439,10 @@
       marginBottom: 42,
       marginLeft: margin(values.map(label), most),
       style: TEXT,
-      x: { label: `${capital(measure.title)} (${measure.unit})`, grid: true, nice: true, zero: false },
+      x: {
+        label: `${capital(measure.title)} (${measure.unit})`, grid: true, nice: true,
+        domain: domain(rows.flatMap((row) => [row.score, row.score_low, row.score_high])),
+      },
       y: { domain: values, label: null, type: "band", tickFormat: label },
       marks,
     });
