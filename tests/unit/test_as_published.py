@@ -189,10 +189,11 @@ def test_choosing_and_claiming_see_the_first_examples_alone() -> None:
 
 def test_training_is_told_only_of_the_defects_that_it_has() -> None:
     claims = {"test_examples": 64, "memory_after_loading": True, "time_with_waiting": True}
-    arm = {"method": "full", "as_published": AsPublished.model_validate(claims).model_dump()}
+    told = AsPublished.model_validate(claims).model_dump()
+    arm = {"method": "full", "as_published": told}
     assert of_training(arm) == {"method": "full"}
     assert of_training({"method": "full", "as_published": None}) == {"method": "full"}
-    arm["as_published"]["batches_an_epoch"] = 1
+    told["batches_an_epoch"] = 1
     assert of_training(arm)["as_published"] == {"batches_an_epoch": 1}
 
 

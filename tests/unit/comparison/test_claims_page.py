@@ -25,7 +25,7 @@ from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.tasks import task_class
 
 TRAINING = pl.DataFrame({label: [1, None] for label in LABELS} | {"report": ["a.", "b."]})
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "fft": {"learning_rate": 2e-3, "as_published": None},
     "fft_all": {
         "learning_rate": 1e-5,
