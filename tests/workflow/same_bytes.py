@@ -32,6 +32,9 @@ MEASURED: Final = re.compile(r"(?<!val_)seconds|per_second|memory_(?!kind)|joule
 MEASURED_CELLS: Final = re.compile(r", s$|/s$|s of training|memory|time|energy|latency")
 """In headings of a page's tables: the same."""
 
+CHECKOUT: Final = re.compile(r"(?<=Software: peft-ablation )[^,]*(, [^,]*)?(?=, Python)")
+"""What a page says of the checkout that made it, which a commit between the runs changes."""
+
 
 def differing(folder: Path, other: Path) -> list[str]:
     """Return the files of two folders that differ, or that only one of the two has."""
@@ -82,9 +85,9 @@ def table(path: Path) -> tuple[bool, str]:
 
 
 def unmeasured(value: Any) -> Any:
-    """Return JSON without measured keys and hashes of files that hold such.
+    """Return JSON without measured keys and hashes of files below, which are compared themselves.
 
-    A manifest's state of the checkout is left out too: an edit beside the run would count.
+    A manifest's state of the checkout is left out too: a commit between the runs would count.
     """
     if isinstance(value, list):
         return [unmeasured(one) for one in value]
@@ -93,22 +96,23 @@ def unmeasured(value: Any) -> Any:
     return {
         key: unmeasured(one)
         for key, one in value.items()
-        if not MEASURED.search(key)
-        and not key.endswith(("cost.json", "history.csv"))
-        and key != "code"
+        if not MEASURED.search(key) and not ("/" in key and isinstance(one, str)) and key != "code"
     }
 
 
-def page(text: str) -> list[str]:
-    """Return the lines of a Markdown page, its tables without measured columns."""
-    lines, measured, before = [], [], ""
+def page(text: str) -> list[list[str]]:
+    """Return the lines of a Markdown page in cells, its tables without measured columns."""
+    lines: list[list[str]] = []
+    measured: list[int] = []
+    before = ""
     for line in text.splitlines():
-        cells = line.split(" | ")
         if line.startswith("|"):
+            cells = line.strip("| ").split(" | ")
             if not before.startswith("|"):
                 measured = [n for n, cell in enumerate(cells) if MEASURED_CELLS.search(cell)]
-            line = " | ".join(cell for n, cell in enumerate(cells) if n not in measured)
-        lines.append(line)
+            lines.append([cell for n, cell in enumerate(cells) if n not in measured])
+        else:
+            lines.append([CHECKOUT.sub("", line)])
         before = line
     return lines
 

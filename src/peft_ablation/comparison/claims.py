@@ -91,14 +91,14 @@ def compare_claims(
     found = pl.read_csv(claims, infer_schema_length=None)
     true = {row["arm"]: row for row in pl.read_csv(comparison, infer_schema_length=None).to_dicts()}
     rows = []
-    for arm, setting in arms.items():
+    for arm in in_order(list(arms)):
         for measure in found["measure"].unique(maintain_order=True):
             own = found.filter((pl.col("arm") == arm) & (pl.col("measure") == measure))
             rows.append(
                 {
                     "arm": arm,
                     "counterpart": counterpart(arm, list(arms)),
-                    "as_published": " ".join(defects_of(setting)),
+                    "as_published": " ".join(defects_of(arms[arm])),
                     "learning_rate": true[arm]["learning_rate"],
                     "measure": measure,
                     "claimed": _mean(own["claimed"].to_list()),
@@ -116,6 +116,12 @@ def counterpart(arm: str, arms: Sequence[str]) -> str | None:
     """Return the arm that this one is named after: `fft` of `fft_padding`; None where none is."""
     named = [other for other in arms if arm.startswith(f"{other}_")]
     return max(named, key=len, default=None)
+
+
+def in_order(arms: Sequence[str]) -> list[str]:
+    """Return the arms, each that is named after another one behind it."""
+    places = {arm: place for place, arm in enumerate(arms)}
+    return sorted(arms, key=lambda arm: (places[counterpart(arm, arms) or arm], places[arm]))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

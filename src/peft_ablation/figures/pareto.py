@@ -69,12 +69,19 @@ def _draw(axis: Axes, rows: Sequence[Mapping[str, Any]], cost: str, look: Look) 
         if units:
             between = [row[f"{cost}_low"] * factor, row[f"{cost}_high"] * factor]
             axis.plot(between, [row["score"]] * 2, color=colour, linewidth=1.4)
-        axis.plot(spent, row["score"], look.marker(row["arm"]), ms=8, mfc="white", mec="white")
+        mark: dict[str, Any] = {"marker": look.marker(row["arm"]), "ms": 8, "zorder": 3}
+        # At a cost of 0 a mark lies on the axis, and is drawn whole.
+        axis.plot(spent, row["score"], **mark, clip_on=False, mfc="white", mec="white")
         share = row[f"{cost}_on_front_probability"]
         axis.plot(
-            spent, row["score"], look.marker(row["arm"]), ms=8, mfc=to_rgba(colour, share),
-            mec=colour, mew=1.3,
-        )  # fmt: skip
+            spent,
+            row["score"],
+            **mark,
+            clip_on=False,
+            mfc=to_rgba(colour, share),
+            mec=colour,
+            mew=1.3,
+        )
     if units is None:
         paid = [row[cost] for row in priced if row[cost] > 0]
         # An arm that is not trained stands at 0.

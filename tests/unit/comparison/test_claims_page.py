@@ -14,6 +14,7 @@ from peft_ablation.comparison.claims import (
     as_published_columns,
     compare_claims,
     counterpart,
+    in_order,
 )
 from peft_ablation.comparison.pages import markdown
 from peft_ablation.comparison.words import Words
@@ -106,6 +107,8 @@ def test_an_arm_is_named_after_the_one_that_it_differs_from() -> None:
     names = ["fft", "lora", "lora_text", "lora_text_padding", "fftish"]
     assert counterpart("lora_text_padding", names) == "lora_text"
     assert counterpart("fftish", names) is None
+    mixed = ["fft", "lora", "fft_all", "untrained", "lora_all"]
+    assert in_order(mixed) == ["fft", "fft_all", "lora", "lora_all", "untrained"]
 
 
 def test_the_comparison_warns_of_arms_with_defects_and_of_no_others() -> None:

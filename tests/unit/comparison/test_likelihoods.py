@@ -20,9 +20,13 @@ COUNT = 120
 
 
 def truth():
-    """Edema in turn present, absent, suspected and not mentioned; five fractures, no absent one."""
+    """Edema in turn present, absent, suspected and not mentioned; a fracture five times each."""
     return [
-        {"Edema": VALUES[row % 4], "Fracture": 1 if row < 5 else None, "No_Finding": 0}
+        {
+            "Edema": VALUES[row % 4],
+            "Fracture": 1 if row < 5 else 0 if row < 10 else None,
+            "No_Finding": 0,
+        }
         for row in range(COUNT)
     ]
 
@@ -85,7 +89,7 @@ def test_areas_are_of_reports_that_say_either(compared):
 def test_too_few_statements_have_no_area_and_no_part_in_the_mean(compared):
     rows, _ = compared({"fft": 2.0})
     (row,) = rows.filter(statement="Fracture").iter_rows(named=True)
-    assert (row["positives"], row["negatives"], row["score"]) == (5, 0, None)
+    assert (row["positives"], row["negatives"], row["score"]) == (5, 5, None)
     (mean,) = rows.filter(statement="all", metric="auroc").iter_rows(named=True)
     assert mean["score"] == pytest.approx(expected(2.0)[0])
     assert (mean["positives"], mean["negatives"]) == (30, 30)
@@ -113,7 +117,7 @@ def test_odds_are_held_against_the_truth_as_probabilities(compared):
 def test_the_page_has_a_line_a_finding(compared, tmp_path):
     compared({"fft": 2.0})
     page = markdown(likelihood_blocks(tmp_path / "l.csv"))
-    assert "| AUROC, Fracture | 5 | 0 | – |" in page
+    assert "| AUROC, Fracture | 5 | 5 | – |" in page
     assert f"| AUROC, Edema | 30 | 30 | {expected(2.0)[0]:.3f} [" in page
     assert "| AUROC, mean of these | 30 | 30 | " in page
     assert page.count("| Brier score | ") == page.count("| calibration error | ") == 1

@@ -390,6 +390,17 @@ def test_pareto_front_is_a_step_from_the_cheapest_arm_on_it(tmp_path, monkeypatc
     assert x[2] > 50_000
 
 
+def test_an_untrained_arm_stands_at_no_cost_on_a_logarithmic_scale(tmp_path, drawn_texts):
+    draw_pareto(tmp_path, ARMS["three"], [tmp_path / "a.png"])
+    assert drawn_texts and "$\\mathdefault{0}$" not in {text for text, _ in drawn_texts}
+    rows = pl.read_csv(tmp_path / "pareto.csv")
+    free = pl.when(pl.col("arm") == "fft").then(0.0).otherwise(pl.col("adapter_mb"))
+    rows.with_columns(free.alias("adapter_mb")).write_csv(tmp_path / "pareto.csv")
+    drawn_texts.clear()
+    plot_pareto_fronts(tmp_path / "pareto.csv", words=words(tmp_path), outputs=[tmp_path / "b.png"])
+    assert "$\\mathdefault{0}$" in {text for text, _ in drawn_texts}
+
+
 def test_loss_curves_draw_what_some_arms_count_beside_the_loss(tmp_path):
     """One arm counts, one does not, and one was never trained: its history is empty."""
     columns = {"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_loss": [2.5, 1.5]}
