@@ -7,7 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from peft_ablation.comparison.pages import NONE
-from peft_ablation.training.tuning import edge_of
+from peft_ablation.training.grid import edge_of
 
 Row = Mapping[str, Any]
 NOT_TUNED: Final = "not tuned"

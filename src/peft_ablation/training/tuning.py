@@ -14,6 +14,7 @@ from typing import Any
 from peft_ablation.artifacts import read_json, write_json, write_table, write_text
 from peft_ablation.errors import InputError
 from peft_ablation.training.checkpoint import damage
+from peft_ablation.training.grid import edge_of
 from peft_ablation.training.history_table import as_csv
 
 log = logging.getLogger(__name__)
@@ -69,16 +70,6 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     """
     ended = [trial for trial in trials if trial.val_loss is not None]
     return min(ended, key=lambda trial: (trial.val_loss, trial.learning_rate), default=None)
-
-
-def edge_of(rate: float, rates: Sequence[float]) -> str:
-    """Say where `rate` stands among those tried: `no` (inside), `smallest`, `largest` or `only`.
-
-    At an edge a better rate may lie beyond.
-    """
-    if len(rates) == 1:
-        return "only"
-    return {min(rates): "smallest", max(rates): "largest"}.get(rate, "no")
 
 
 def choose_learning_rate(

@@ -13,9 +13,9 @@ from peft_ablation.artifacts import read_json, sha256_file, write_json
 from peft_ablation.errors import InputError
 from peft_ablation.training.checkpoint import MAY_DIVERGE
 from peft_ablation.training.chunk import train_chunk
+from peft_ablation.training.grid import edge_of
 from peft_ablation.training.tuning import (
     choose_learning_rate,
-    edge_of,
     record_trial,
     with_chosen_rate,
 )
