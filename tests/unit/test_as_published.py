@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GitConfig, GitForCausalLM
 
-from peft_ablation.as_published import AsPublished, Protocol, of_training
+from peft_ablation.as_published import AsPublished, of_training
+from peft_ablation.as_published.protocol import Protocol
 from peft_ablation.bases.git import IGNORED, encode_image, image_stream, supervised_losses
 
 CLS, SEP, PROMPT = 1, 2, (1, 3, 4)

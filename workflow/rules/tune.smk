@@ -76,7 +76,7 @@ if GRIDS:
         wildcard_constraints:
             rate=r"[^/]+",
         conda:
-            "../../envs/tables.yaml"
+            "../../envs/torch.yaml"
         resources:
             mem_mb=2000,
             runtime=30,

@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from peft_ablation.artifacts import read_json, write_table
-from peft_ablation.as_published import AsPublished, Protocol
+from peft_ablation.as_published import AsPublished
+from peft_ablation.as_published.protocol import Protocol
 from peft_ablation.logs import bars_hidden
 from peft_ablation.metrics.metric import Metric, present, statistics_of, sum_columns, value_of
 from peft_ablation.scoring.predictions import load_trained

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from peft_ablation.as_published import Protocol
+from peft_ablation.as_published.protocol import Protocol
 from peft_ablation.logs import bars_hidden
 from peft_ablation.methods import open_method
 from peft_ablation.methods.parameters import (

@@ -1,83 +1,25 @@
-"""What a published protocol did wrong, done again on purpose.
+"""What the defects of one arm do to examples and batches.
 
-Here alone: which defects there are (`AsPublished`, the section of that name of an arm), and what
-each does to examples, batches and claims (`Protocol`). The engine passes its examples through one
-`Protocol`; without defects it gives back what it was given.
+The engine passes its examples through one `Protocol`; without defects it gives back what it was
+given.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from pydantic import Field
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
-from peft_ablation.config.section import Section
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from peft_ablation.data.examples import Indices
+from peft_ablation.as_published import AsPublished
+from peft_ablation.data.examples import Indices
 
 IGNORED: Final = -100
 """Label of a position that is not supervised, as in torch and transformers."""
 PADDING: Final = 0
 """Id of padding."""
-
-
-class AsPublished(Section):
-    """Defects of a published protocol; an arm without any is the corrected one."""
-
-    prompt_as_input: bool = False
-    """Inputs are not the labels: the model is given the padded prompt instead of the text that it
-    must continue, so that nothing is teacher-forced and a word is guessed from its place alone."""
-    padding_supervised: bool = False
-    """Every text is padded to `task.max_tokens`, and the loss counts the padding, which is easily
-    guessed and outnumbers the words."""
-    labels_shifted_twice: bool = False
-    """The loss shifts labels that are shifted already, as transformers 4.48.3 to 5.14 do for GIT:
-    after token t the model learns token t + 2."""
-    batches_an_epoch: int | None = Field(None, ge=1)
-    """Training breaks off after so many batches of each epoch, so that most examples are never
-    seen."""
-    val_examples: int | None = Field(None, ge=1)
-    """The best epoch is chosen by the first so many validation examples alone."""
-    test_examples: int | None = Field(None, ge=1)
-    """Scores are claimed from the first so many test examples alone."""
-    memory_after_loading: bool = False
-    """The memory claimed is what is in use once the model is loaded, not the peak of training."""
-    time_with_waiting: bool = False
-    """The time claimed includes waiting for images to arrive."""
-
-    @property
-    def told(self) -> dict[str, str]:
-        """One sentence of warning by the name of each defect that is switched on."""
-        return {
-            name: " ".join((field.description or "").split())
-            for name, field in type(self).model_fields.items()
-            if getattr(self, name) not in (None, False)
-        }
-
-    @property
-    def of_texts(self) -> bool:
-        """Whether batches of texts are made in another way."""
-        return any(getattr(self, name) for name in OF_TEXTS)
-
-
-OF_TEXTS: Final = ("prompt_as_input", "padding_supervised", "labels_shifted_twice")
-"""Defects of batches that hold `input_ids` and `labels`, one a token."""
-OF_CLAIMS: Final = ("test_examples", "memory_after_loading", "time_with_waiting")
-"""Defects of what is claimed: training knows nothing of them."""
-
-
-def of_training(arm: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an arm's settings with the defects that training has; without any, without the key."""
-    told = {
-        name: value
-        for name, value in (arm.get("as_published") or {}).items()
-        if name not in OF_CLAIMS and value not in (None, False)
-    }
-    rest = {key: value for key, value in arm.items() if key != "as_published"}
-    return rest | {"as_published": told} if told else rest
 
 
 class Protocol:
@@ -100,7 +42,7 @@ class Protocol:
         """Return the test examples from which it claims a loss."""
         return self._changed(examples, self.defects.test_examples)
 
-    def epoch(self, batches: "list[Indices]") -> "list[Indices]":
+    def epoch(self, batches: list[Indices]) -> list[Indices]:
         """Return those batches of an epoch that it trains on."""
         return batches[: self.defects.batches_an_epoch]
 
@@ -136,7 +78,7 @@ class PublishedExamples:
         return ids
 
     @property
-    def lengths(self) -> "Indices":
+    def lengths(self) -> Indices:
         """Tokens of each example, prompt and marks among them."""
         lengths: Indices = self.examples.lengths[: self.first]
         return lengths
@@ -144,8 +86,6 @@ class PublishedExamples:
     @property
     def _prompt(self) -> int:
         """Tokens of `[CLS] prompt`, which all texts begin with."""
-        import numpy as np
-
         first = np.zeros(1, dtype=np.int64)
         return int(self.examples.lengths[0] - self.examples.weight(first))
 
@@ -158,7 +98,7 @@ class PublishedExamples:
             return self.most
         return max(self.most - self._prompt, self._prompt) + 1
 
-    def weight(self, indices: "Indices") -> int:
+    def weight(self, indices: Indices) -> int:
         """Return how many targets the batch of these examples has.
 
         Shifted twice, the last place of a row is given the first target of the row after it, as
@@ -172,10 +112,8 @@ class PublishedExamples:
         lost = self.defects.labels_shifted_twice and before == 1 and len(indices) > 0
         return targets - int(lost)
 
-    def batch(self, indices: "Indices") -> "dict[str, Tensor]":
+    def batch(self, indices: Indices) -> dict[str, Tensor]:
         """Return the batch with other `input_ids` and `labels` (B, T), both int64."""
-        import torch
-
         batch: dict[str, Tensor] = self.examples.batch(indices)
         if not self.defects.of_texts:
             return batch
@@ -194,32 +132,24 @@ class PublishedExamples:
         return {**batch, "input_ids": ids, "labels": labels}
 
 
-def _apart(
-    ids: "Tensor", labels: "Tensor", lengths: "Tensor", prompt: int
-) -> "tuple[Tensor, Tensor]":
+def _apart(ids: Tensor, labels: Tensor, lengths: Tensor, prompt: int) -> tuple[Tensor, Tensor]:
     """Return `[CLS] prompt [SEP]` as inputs and `[CLS] text [SEP]` as labels."""
-    import torch
-
     texts = torch.cat((ids[:, :1], labels[:, prompt:]), dim=1)
     end = ids.gather(1, lengths[:, None] - 1)
     inputs = torch.cat((ids[:, :prompt], end), dim=1)
     return inputs, texts
 
 
-def _padded(rows: "Tensor", width: int, value: int = PADDING) -> "Tensor":
+def _padded(rows: Tensor, width: int, value: int = PADDING) -> Tensor:
     """Return rows (B, T) padded on the right to `width`."""
-    from torch.nn.functional import pad
-
     return pad(rows, (0, width - rows.shape[1]), value=value)
 
 
-def _shifted(labels: "Tensor") -> "Tensor":
+def _shifted(labels: Tensor) -> Tensor:
     """Return labels (B, T) one place to the left, all but the first, over the ends of rows.
 
     Transformers drops the first column, flattens the rest, and shifts it again.
     """
-    import torch
-
     following = labels[:, 1:].flatten()
     moved = torch.cat((following[1:], following.new_full((1,), IGNORED)))
     return torch.cat((labels[:, :1], moved.view_as(labels[:, 1:])), dim=1)
