@@ -334,7 +334,7 @@ def test_whole_study_on_a_cluster_that_knows_only_gres(
     assert not any(job["comment"].startswith(("rule_plot", "rule_score")) for job in jobs)
     # One plot after the other: the job fits the smallest node.
     (figures,) = (job for job in jobs if job["comment"].startswith("rule_figures"))
-    assert (figures["cores"], figures["memory"], figures["limit"]) == ("1", "2000M", "2:00:00")
+    assert (figures["cores"], figures["memory"], figures["limit"]) == ("1", "2000M", "1:35:00")
     assert all(job["name"].startswith("peft-ablation_") for job in jobs)
     for job in jobs:
         assert (job["gres"] == "gres:gpu:a100:1") == (job["partition"] == "gpu"), job
