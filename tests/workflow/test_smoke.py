@@ -26,15 +26,16 @@ ALIKE = {"glue_mnli", "glue_mrpc", "glue_qnli", "glue_qqp", "glue_rte", "glue_ss
 """GLUE studies that differ from the two above in their columns alone, which are read elsewhere."""
 TWINS = {
     "mimic_cxr_target_modules", "mimic_cxr_ranks", "mimic_cxr_methods",
-    "phantom_cxr_target_modules",
+    "phantom_cxr_target_modules", "phantom_cxr_ranks", "phantom_cxr_tuned",
 }  # fmt: skip
-"""Studies with the data and the smoke of one that is run, and other arms, which unit tests run."""
+"""Studies with the data and the smoke of one that is run, and other arms, which unit tests and
+test_tuned_study.py run; that their smoke plans its jobs is a test of test_dry_run.py."""
 AUDITS = {"mimic_cxr_git_as_published", "phantom_cxr_audit", "phantom_cxr_audit_image_split"}
 """Studies whose smoke would repeat those of phantom_cxr_as_published and of what they extend."""
 PROTOCOLS = {"glue_roberta"}
 """Files that only others extend."""
-WHOLE = {"mimic_cxr_smoke"}
-"""Run at its own size in test_studies.py; that its smoke can be read is a fast test."""
+WHOLE = {"mimic_cxr_smoke", "phantom_cxr"}
+"""Run at their own size in test_studies.py; that their smoke can be read is a fast test."""
 LEFT_OUT = ALIKE | TWINS | AUDITS | PROTOCOLS | WHOLE
 DRAWN = {
     "mimic_cxr_git", "phantom_cxr_tuned", "phantom_cxr_as_published", "phantom_cxr_ranks",
