@@ -106,12 +106,10 @@ def compare_arms(
     `published` are the numbers that `peft_ablation.comparison.published` reads.
     `looks` (CSV): scores of changed inputs and of baselines, see `peft_ablation.comparison.looks`.
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
-    `trials` are the tables of the trials that chose learning rates, by arm.
-    `accounts` are those of the splits and of equal images, which the page quotes; `views` and
-    `pareto` are the tables of those modules, and `forgetting` is that of
-    `peft_ablation.comparison.forgetting`, if it was made; `likelihoods` is the table
-    of the module of that name; `by_group` are table and account
-    of the module of that name; they have sections of their own on it.
+    `trials` are the tables of the trials that chose learning rates, by arm; `accounts` those of
+    the splits and of equal images, which the page quotes. `views`, `pareto`, `forgetting`,
+    `likelihoods` and `by_group` (table and account) are what the modules of these names wrote, if
+    they did: each has a section of its own on the page.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
