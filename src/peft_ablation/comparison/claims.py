@@ -20,7 +20,8 @@ from peft_ablation.comparison.pages import (
     plain,
     with_interval,
 )
-from peft_ablation.comparison.words import Words
+from peft_ablation.comparison.runs import mean
+from peft_ablation.comparison.words import Words, read_rows
 
 Row = Mapping[str, Any]
 
@@ -89,7 +90,7 @@ def compare_claims(
     """
     told = Words.read(words)
     found = pl.read_csv(claims, infer_schema_length=None)
-    true = {row["arm"]: row for row in pl.read_csv(comparison, infer_schema_length=None).to_dicts()}
+    true = {row["arm"]: row for row in read_rows(comparison)}
     rows = []
     for arm in in_order(list(arms)):
         for measure in found["measure"].unique(maintain_order=True):
@@ -101,7 +102,7 @@ def compare_claims(
                     "as_published": " ".join(defects_of(arms[arm])),
                     "learning_rate": true[arm]["learning_rate"],
                     "measure": measure,
-                    "claimed": _mean(own["claimed"].to_list()),
+                    "claimed": mean(own["claimed"].to_list()),
                     "true": true[arm][measure],
                     "true_low": true[arm].get(f"{measure}_low"),
                     "true_high": true[arm].get(f"{measure}_high"),
@@ -122,11 +123,6 @@ def in_order(arms: Sequence[str]) -> list[str]:
     """Return the arms, each that is named after another one behind it."""
     places = {arm: place for place, arm in enumerate(arms)}
     return sorted(arms, key=lambda arm: (places[counterpart(arm, arms) or arm], places[arm]))
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def claims_page(rows: Sequence[Row], words: Words, *, study: str, confidence: float) -> list[Block]:

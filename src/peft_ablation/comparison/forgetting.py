@@ -15,7 +15,7 @@ import polars as pl
 from peft_ablation.artifacts import write_table
 from peft_ablation.comparison.pages import NONE, Block, Heading, Items, Paragraph, Table, plain
 from peft_ablation.comparison.pages import with_interval as interval_cell
-from peft_ablation.comparison.words import Words
+from peft_ablation.comparison.words import Words, read_rows
 from peft_ablation.metrics.bootstrap import cluster_sums
 from peft_ablation.metrics.intervals import ArmScores, estimate
 from peft_ablation.metrics.metric import Array, Metric, statistics_of, sum_columns, value_of
@@ -104,7 +104,7 @@ def forgetting_blocks(table: str | Path | None, words: Words) -> list[Block]:
     heading = Heading("What is forgotten")
     if table is None:
         return [heading, Paragraph("Not measured.")]
-    rows = pl.read_csv(table, infer_schema_length=None).to_dicts()
+    rows = read_rows(table)
     groups = [name for name in rows[0] if name.startswith("drift_")]
     metrics = [name for name in words.compared if f"{name}_change" in rows[0]]
     digits = {name: words.metrics[name]["digits"] for name in metrics}

@@ -25,7 +25,7 @@ from peft_ablation.comparison.suite_ranks import (
     rank_tests,
 )
 from peft_ablation.comparison.suite_summary import suite_summary
-from peft_ablation.comparison.words import Words
+from peft_ablation.comparison.words import Words, read_rows
 from peft_ablation.metrics.intervals import Estimate, mean_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Outcome:
         cls, study: str, table: str | Path, words: str | Path, estimates: str | Path | None = None
     ) -> "Outcome":
         """Read what `compare_arms` wrote."""
-        rows = pl.read_csv(table, infer_schema_length=None).iter_rows(named=True)
+        rows = read_rows(table)
         said = Words.read(words)
         found = {} if estimates is None else read_json(estimates)[said.headline]
         return cls(study, said, {row["arm"]: row for row in rows}, found)

@@ -27,9 +27,9 @@ from peft_ablation.comparison.likelihoods import likelihood_blocks
 from peft_ablation.comparison.looks import looks_table
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import markdown
+from peft_ablation.comparison.runs import Run, deviation, mean, read_runs
 from peft_ablation.comparison.tuning import tuning_columns
-from peft_ablation.comparison.words import Words, refuse_unknown
-from peft_ablation.errors import InputError
+from peft_ablation.comparison.words import Words, read_rows, refuse_unknown
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 from peft_ablation.metrics.metric import Metric, sum_columns, value_of
 from peft_ablation.metrics.randomisation import randomised_p
@@ -47,18 +47,6 @@ PEAKS: Final = ("peak_memory_mb", "reserved_peak_memory_mb")
 HALF: Final = 0.5
 """An arm that looks at its inputs loses at least this share of what its headline score has above
 the floor when they are shuffled."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One arm and seed: scores, cost, and sums by group (G, columns), by set of predictions."""
-
-    arm: str
-    seed: int
-    scores: Mapping[str, Any]
-    cost: Mapping[str, Any]
-    groups: NDArray[Any]
-    sums: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -114,11 +102,7 @@ def compare_arms(
     """
     bound = open_task(task, train)
     metrics = bound.metrics
-    loaded = [
-        _load(arm, int(run_seed), metrics, *paths)
-        for (arm, run_seed), *paths in zip(runs, scores, sums, costs, strict=True)
-    ]
-    _check_same_groups(loaded)
+    loaded = read_runs(runs, metrics, scores, sums, costs)
     found = _estimates(arms, reference, loaded, metrics)
     said = Words.of(bound, group, config["score"]["metrics"])
     tested = _tested(said, config["score"])
@@ -156,8 +140,8 @@ def compare_arms(
         tested=tested,
         published=published,
         shared=shared_by_splits([read_json(account) for account in accounts]),
-        views=_rows(views),
-        pareto=_rows(pareto),
+        views=read_rows(views) if views else (),
+        pareto=read_rows(pareto) if pareto else (),
         forgetting=forgetting,
         likelihoods=likelihood_blocks(likelihoods) if likelihoods is not None else (),
         by_group=by_group_blocks(*by_group, said, confidence) if by_group is not None else (),
@@ -188,11 +172,6 @@ def compare_arms(
     log.info("compared %d arms over %d runs", len(arms), len(loaded))
 
 
-def _rows(table: str | Path | None) -> list[dict[str, Any]]:
-    """Return the rows of a CSV that the page quotes, none where it is not made."""
-    return [] if not table else pl.read_csv(table, infer_schema_length=None).to_dicts()
-
-
 def _run_pages(
     runs: Sequence[Run], costs: Sequence[str | Path], page: Path
 ) -> dict[str, list[RunPage]]:
@@ -213,34 +192,6 @@ def _unscored(scores: Mapping[str, Any], words: Words) -> dict[str, list[str]]:
         name: [metric for metric in words.compared if (sets.get(name) or {}).get(metric) is None]
         for name in names
     }
-
-
-def _load(
-    arm: str,
-    seed: int,
-    metrics: Sequence[Metric],
-    scores: str | Path,
-    sums: str | Path,
-    cost: str | Path,
-) -> Run:
-    table = pl.read_parquet(sums)
-    parts = {
-        str(name): part.select(sum_columns(metrics)).to_numpy()
-        for (name,), part in table.group_by("predictions", maintain_order=True)
-    }
-    groups = table.filter(pl.col("predictions") == "model")["group"].to_numpy()
-    return Run(arm, seed, read_json(scores), read_json(cost), groups, parts)
-
-
-def _check_same_groups(runs: Sequence[Run]) -> None:
-    first = runs[0]
-    for run in runs[1:]:
-        if not np.array_equal(run.groups, first.groups):
-            raise InputError(
-                f"arm {run.arm} seed {run.seed}: tested on {len(run.groups)} groups, not the "
-                f"{len(first.groups)} of arm {first.arm} seed {first.seed}; a comparison needs "
-                "one test split: remove the older run's predictions and score it again"
-            )
 
 
 def _estimates(
@@ -303,7 +254,7 @@ def _quality(
     result: dict[str, Any] = {}
     for metric in metrics:
         values = [run.scores.get(metric.name) for run in runs]
-        result[metric.name] = _mean(values)
+        result[metric.name] = mean(values)
         if metric.compared:
             own = found[metric.name].score
             low, high = (None, None)
@@ -315,11 +266,11 @@ def _quality(
             result |= {
                 f"{metric.name}_low": low,
                 f"{metric.name}_high": high,
-                f"{metric.name}_sd": _deviation(values),
+                f"{metric.name}_sd": deviation(values),
                 f"{metric.name}_by_seed": known,
             }
     return result | {
-        extra.name: _mean([run.scores.get(extra.name) for run in runs]) for extra in words.extras
+        extra.name: mean([run.scores.get(extra.name) for run in runs]) for extra in words.extras
     }
 
 
@@ -426,13 +377,12 @@ def _honesty(
 ) -> dict[str, Any]:
     """Return the scores under each control and of the baselines, and the verdicts on them."""
     compared = [metric for metric in metrics if metric.compared]
-    scores = {m.name: _mean([run.scores.get(m.name) for run in runs]) for m in compared}
+    scores = {m.name: mean([run.scores.get(m.name) for run in runs]) for m in compared}
     shuffled = {
-        m.name: _mean([(run.scores["shuffled"] or {}).get(m.name) for run in runs])
-        for m in compared
+        m.name: mean([(run.scores["shuffled"] or {}).get(m.name) for run in runs]) for m in compared
     }
     controls = {
-        f"{m.name}_{name}": _mean([(run.scores.get(name) or {}).get(m.name) for run in runs])
+        f"{m.name}_{name}": mean([(run.scores.get(name) or {}).get(m.name) for run in runs])
         for name in words.controls
         for m in compared
     }
@@ -477,21 +427,21 @@ def _lost(score: float | None, shuffled: float | None, floor: float | None) -> f
 
 
 def _cost(runs: Sequence[Run]) -> dict[str, Any]:
-    def mean(key: str) -> float | None:
-        return _mean([run.cost.get(key) for run in runs])
+    def average(key: str) -> float | None:
+        return mean([run.cost.get(key) for run in runs])
 
     def distinct(key: str) -> str:
         return ", ".join(sorted({str(run.cost.get(key)) for run in runs}))
 
     return {
-        **{key: mean(key) for key in SECONDS},
-        **{key: mean(key) for key in ("examples_per_second", "tokens_per_second")},
+        **{key: average(key) for key in SECONDS},
+        **{key: average(key) for key in ("examples_per_second", "tokens_per_second")},
         **{key: max(run.cost[key] for run in runs) for key in PEAKS},
-        **{key: mean(key) for key in ("mean_memory_mb", "reserved_mean_memory_mb")},
+        **{key: average(key) for key in ("mean_memory_mb", "reserved_mean_memory_mb")},
         "memory_kind": distinct("memory_kind"),
-        "adapter_mb": mean("adapter_mb"),
-        "energy_joules": mean("energy_joules"),
-        "best_val_loss": mean("best_val_loss"),
+        "adapter_mb": average("adapter_mb"),
+        "energy_joules": average("energy_joules"),
+        "best_val_loss": average("best_val_loss"),
         "epochs": runs[0].cost["epochs"],
         "best_epoch": " ".join(str(run.cost["best_epoch"]) for run in runs),
         "device": distinct("device"),
@@ -500,18 +450,6 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
         "test_examples": runs[0].scores["rows"],
         "test_groups": runs[0].scores["groups"],
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean; None where any value is missing."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
-
-
-def _deviation(values: Sequence[float | None]) -> float | None:
-    """Return the sample standard deviation; None for fewer than two values."""
-    known = [value for value in values if value is not None]
-    return float(np.std(known, ddof=1)) if len(known) == len(values) >= 2 else None
 
 
 def _beats(value: float | None, baseline: float | None, higher: bool) -> bool | None:

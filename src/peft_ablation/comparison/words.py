@@ -120,7 +120,7 @@ def refuse_unknown(key: str, names: Iterable[str], compared: Sequence[str]) -> N
 
 
 def read_rows(table: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of `comparison.csv`; names stay texts, whatever they look like."""
+    """Return the rows of a table of arms; names stay texts, whatever they look like."""
     import polars as pl
 
     names = dict.fromkeys(("arm", "base", "reference_arm"), pl.String)
