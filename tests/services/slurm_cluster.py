@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import apt_packages
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 INSTALL = "apt-get install --no-install-recommends slurm-wlm munge"
 
@@ -72,21 +74,7 @@ def missing_programs() -> list[str]:
 
 def install() -> str | None:
     """Install Slurm if it is absent and this user may; return why not, or None if it is there."""
-    missing = missing_programs()
-    if not missing:
-        return None
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"no Slurm here ({', '.join(missing)} missing); install it: {INSTALL}"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in ("apt-get update", f"{INSTALL} --yes"):
-        done = subprocess.run(
-            command.split(), env=environment, capture_output=True, text=True, timeout=300
-        )
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return f"Slurm could not be installed: {command}: {reason}"
-    missing = missing_programs()
-    return f"Slurm lacks {', '.join(missing)} after {INSTALL}" if missing else None
+    return apt_packages.install("Slurm", INSTALL, missing_programs)
 
 
 def _program(name: str) -> str | None:

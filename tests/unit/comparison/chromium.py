@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import apt_packages
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = "apt-get install --no-install-recommends chromium"
 
@@ -20,19 +22,7 @@ def program() -> str | None:
 
 def install() -> str | None:
     """Install Chromium if it is absent and this user may; return why not, or None if there."""
-    if program():
-        return None
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"no Chromium here; install it: {INSTALL}"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in ("apt-get update", f"{INSTALL} --yes"):
-        done = subprocess.run(
-            command.split(), env=environment, capture_output=True, text=True, timeout=400
-        )
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return f"Chromium could not be installed: {command}: {reason}"
-    return None if program() else f"no Chromium after {INSTALL}"
+    return apt_packages.install("Chromium", INSTALL, lambda: () if program() else ("chromium",))
 
 
 class Browser:

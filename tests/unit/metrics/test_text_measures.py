@@ -1,11 +1,10 @@
 """chrF, NIST, METEOR, ROUGE-L, CIDEr and SQuAD's measures of generated texts."""
 
 import math
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
+import apt_packages
 import numpy as np
 import polars as pl
 import pytest
@@ -16,6 +15,7 @@ from peft_ablation.metrics.answers import answer_statistics, token_f1
 from peft_ablation.metrics.metric import Metric, statistics_of, sum_columns, value_of
 from peft_ablation.metrics.texts import answer_metrics, chrf_metric, coco_metrics, nist_metric
 
+INSTALL = "apt-get install --no-install-recommends default-jre-headless"
 TEXTS = ["The cat sat on the mat.", "", "a dog", "It rains today, £5!", "the mat"]
 TRUTHS = [
     ["The cat is on the mat.", "There is a cat."],
@@ -29,12 +29,7 @@ TRUTHS = [
 @pytest.fixture(scope="session")
 def java() -> None:
     """Have Java, installed by apt where that may be; skip where not, and say why."""
-    if shutil.which("java") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("update", "install --no-install-recommends --yes default-jre-headless"):
-            subprocess.run(
-                ["apt-get", *command.split()], env=environment, capture_output=True, check=False
-            )
+    apt_packages.install("Java", INSTALL, lambda: () if shutil.which("java") else ("java",))
     lacking = coco.missing()
     if lacking is not None:
         pytest.skip(f"METEOR, ROUGE-L and CIDEr are not tested: {lacking}")
