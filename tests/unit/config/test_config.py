@@ -140,8 +140,8 @@ def test_wrong_site(site: dict[str, Any], message: str) -> None:
         ({"arms": {"fft_chunk": LORA}}, r"arms.fft_chunk: .*a name without _chunk"),
         ({"arms": {"x": {"method": "full"}}}, r"arms.x.learning_rate: missing"),
         (
-            {"arms": {"x": LORA | {"method": "qlora"}}},
-            r"arms.x.method: found 'qlora', allowed: .*full, .*lora, .*mean 'lora'\?",
+            {"arms": {"x": LORA | {"method": "lorra"}}},
+            r"arms.x.method: found 'lorra', allowed: .*full, .*lora, .*mean 'lora'\?",
         ),
         ({"arms": {"x": {"learning_rate": 1}}}, r"arms.x.method: missing"),
         ({"arms": {"x": LORA | {"method": ".lora"}}}, r"arms.x.method: found '.lora', allowed: .*"),
