@@ -246,6 +246,31 @@ def test_a_study_as_plain_values_has_every_setting_and_reads_back_as_itself() ->
     assert again == config.study
 
 
+@pytest.mark.parametrize("arm", [{"method": "prefix"},
+                                 {"method": "peft", "type": "prefix_tuning"}])  # fmt: skip
+def test_prefixes_and_gradient_checkpointing_are_refused_together(
+    arm: dict[str, Any], tmp_path: Path
+) -> None:
+    """It would drop the prefixes with a warning alone, and training would go on without them."""
+    root = data_root("glue_rte", tmp_path)
+
+    def site(study: bool, own: bool | None) -> dict[str, Any]:
+        prefixes = {**arm, "learning_rate": 1e-3, "gradient_checkpointing": own}
+        told = {"train": {"gradient_checkpointing": study}, "arms": {"prefixes": prefixes}}
+        return {"study": "glue_rte", "data_root": root, "overrides": told}
+
+    for study, own in ((True, None), (False, True)):
+        assert re.match(
+            f"study glue_rte: arms.prefixes.gradient_checkpointing: method {arm['method']} gives",
+            refusal(**site(study, own)),
+        )
+    load_config(site(True, False))
+    load_config(site(False, None))
+    load_config({"study": "glue_rte", "data_root": root, "overrides": {"arms": {
+        "prompts": {"method": "prompt", "learning_rate": 1e-3, "gradient_checkpointing": True},
+    }}})  # fmt: skip
+
+
 def test_overrides_merge_key_by_key_and_null_drops() -> None:
     plain = load_config({"study": "phantom_cxr"}).study
     study = load_config(
