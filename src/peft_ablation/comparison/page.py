@@ -47,6 +47,7 @@ def comparison_page(
     forgetting: str | Path | None = None,
     likelihoods: Sequence[Block] = (),
     by_group: Sequence[Block] = (),
+    sweeps: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`, `looks` those of
     `peft_ablation.comparison.looks`.
@@ -54,7 +55,7 @@ def comparison_page(
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
     and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
     of those modules; `forgetting` is the table of `peft_ablation.comparison.forgetting`, if it
-    was made; `likelihoods` and `by_group` are sections of their own.
+    was made; `likelihoods`, `by_group` and `sweeps` are sections of their own.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -82,6 +83,7 @@ def comparison_page(
         *likelihoods,
         *forgetting_blocks(forgetting, words),
         *by_group,
+        *sweeps,
         Heading("What it costs"),
         _costs(rows),
         *pareto_blocks(pareto, words, confidence),
