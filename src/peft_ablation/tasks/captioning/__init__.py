@@ -106,13 +106,14 @@ class Captioning(Task):
 
     @property
     def metrics(self) -> "tuple[Metric, ...]":
-        """BLEU and the token loss, and the findings where a template reads them."""
+        """BLEU, the findings where a template reads them, the token loss, variety and length."""
         from peft_ablation.metrics.findings import findings_metrics
-        from peft_ablation.metrics.texts import bleu_metrics, token_loss
+        from peft_ablation.metrics.texts import bleu_metrics, token_loss, variety_metrics
 
         template = self.settings["findings"]
         found = findings_metrics(template) if template else ()
-        return (*bleu_metrics([["."]], normalised=True), *found, token_loss())
+        variety = variety_metrics(normalised=True)
+        return (*bleu_metrics([["."]], normalised=True), *found, token_loss(), *variety)
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest report, and the commonest findings."""
