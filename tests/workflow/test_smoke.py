@@ -19,6 +19,7 @@ DATA = {
     "e2e_near": "e2e-nlg",
     "e2e_food": "e2e-nlg",
     "e2e_gpt2": "e2e-nlg",
+    "e2e_stories": "e2e-nlg",
     "glue_cola": "glue-slices",
     "glue_stsb": "glue-slices",
 }

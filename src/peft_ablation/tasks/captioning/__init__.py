@@ -118,7 +118,7 @@ class Captioning(Task):
 
     @property
     def metrics(self) -> "tuple[Metric, ...]":
-        """The measures of the settings, the findings where a template reads them, the loss."""
+        """The measures of the settings, findings where a template reads them, the loss, variety."""
         from peft_ablation.metrics import texts
         from peft_ablation.metrics.findings import findings_metrics
 
@@ -130,7 +130,8 @@ class Captioning(Task):
         measured = [metric for name in self.settings["measures"] for metric in of_measure[name]()]
         template = self.settings["findings"]
         found = findings_metrics(template) if template else ()
-        return (*measured, *found, texts.token_loss())
+        variety = texts.variety_metrics(normalised=True)
+        return (*measured, *found, texts.token_loss(), *variety)
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest report, and the commonest findings."""
