@@ -7,6 +7,7 @@ from peft_ablation.figures.critical_difference import plot_critical_difference
 from peft_ablation.figures.forgetting import plot_forgetting
 from peft_ablation.figures.likelihoods import plot_likelihoods
 from peft_ablation.figures.loss_curves import plot_loss_curves
+from peft_ablation.figures.memory import plot_memory
 from peft_ablation.figures.pareto import plot_pareto_fronts
 from peft_ablation.figures.quality import plot_quality
 from peft_ablation.figures.quality_cost import plot_quality_cost
@@ -24,6 +25,7 @@ __all__ = [
     "plot_forgetting",
     "plot_likelihoods",
     "plot_loss_curves",
+    "plot_memory",
     "plot_pareto_fronts",
     "plot_quality",
     "plot_quality_cost",
