@@ -32,7 +32,7 @@ PARTS: Final = {
 }
 """Bars of the formula: column of memory.csv, name, colour."""
 HATCHED: Final[dict[str, Any]] = {"facecolor": "white", "edgecolor": FAINT, "hatch": "////"}
-COUNTED: Final = "kept for backward, counted"
+COUNTED: Final = "kept for backward besides, counted"
 
 
 def plot_memory(table: str | Path, *, outputs: Sequence[str | Path]) -> None:
@@ -53,7 +53,8 @@ def plot_memory(table: str | Path, *, outputs: Sequence[str | Path]) -> None:
             for width, (_, colour) in zip(parts, PARTS.values(), strict=True):
                 axes.barh(place, width, left=left, height=0.62, color=colour)
                 left += width
-            axes.barh(place, kept, left=left, height=0.62, **HATCHED)
+            if kept:
+                axes.barh(place, kept, left=left, height=0.62, **HATCHED)
             left += kept
             if row["peak_mb"] is None:
                 axes.annotate(

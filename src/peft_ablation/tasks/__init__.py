@@ -255,6 +255,19 @@ class Task(ABC):
         return {}
 
     @classmethod
+    def counts_tokens(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether `token_counts` says what becomes of the examples' tokens."""
+        return False
+
+    def token_counts(self, table: str | Path, base: str | Path) -> "pl.DataFrame":
+        """Count the tokens of the examples table with a base's tokenizer, by the column `source`.
+
+        One row a source: `source`, `conversations`, of these `cut` and `left_out`, `tokens`,
+        `tokens_cut` and `supervised`; where `counts_tokens`.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of `breakdowns`: what is told, in the singular, such as `class`."""
         return ()

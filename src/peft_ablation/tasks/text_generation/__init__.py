@@ -1,14 +1,23 @@
-"""Text generation: a prompt, and one or more texts that may follow it. Models: GPT-2, Llama, …"""
+"""Text generation: a prompt and texts that may follow it, or a conversation. GPT-2, Llama, …"""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from peft_ablation.config.section import Seed
+from peft_ablation.errors import InputError
 from peft_ablation.tasks import Baseline, Claim, Control, Extra, Lookup, Task, TaskSettings
+from peft_ablation.tasks.text_generation.chat_templates import template_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
 
     from peft_ablation.data.examples import Indices
     from peft_ablation.metrics.metric import Metric
+    from peft_ablation.tasks.text_generation.conversations import Conversations
     from peft_ablation.tasks.text_generation.examples import WrittenExamples
     from peft_ablation.tasks.text_generation.model import Writer
 
@@ -30,10 +40,15 @@ class Settings(TaskSettings):
     """What the model reads first; `{prompt}` is the column of that name."""
     answer: str = " {reference}"
     """What it should write; `{reference}` is the column. The end token follows."""
+    chat_template: str | None = None
+    """Examples are conversations (column `messages`), in place of prompts and references, and this
+    is how they become text: `llama-3`, `chatml`, `plain` (a line with the role before each), the
+    tokenizer's own (`tokenizer`), or the text of a Jinja template."""
     max_tokens: int = Field(512, ge=2)
-    """Longest prompt with one answer and the end token, in tokens."""
+    """Longest prompt with one answer and the end token, or conversation, in tokens."""
     too_long: Literal["fail", "cut"] = "fail"
-    """A text of more tokens: stop and say how many, or cut its answers."""
+    """A text of more tokens: stop and say how many, or cut its answers; of a conversation the first
+    `max_tokens` are kept, and one in which nothing is supervised there is left out (counted)."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that training spreads over the vocabulary; validation has none."""
     max_new_tokens: int = Field(128, ge=1)
@@ -71,18 +86,41 @@ class Settings(TaskSettings):
             raise ValueError(f"found {template!r}, expected {{{wanted}}} in it, once")
         return template
 
+    @field_validator("chat_template")
+    @classmethod
+    def _template_is_known(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                template_text(name)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return name
+
+    @model_serializer(mode="wrap")
+    def _without_template(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Not among the values where it is not set: training that cannot know it stays as it was.
+        values: dict[str, Any] = handler(self)
+        if self.chat_template is None:
+            del values["chat_template"]
+        return values
+
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
+        if self.chat_template is not None:
+            for key in ("prompt", "answer"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"chat_template and {key} are both set: keep one of them")
         if self.sample and self.num_beams > 1:
             raise ValueError("sample and num_beams are both set: keep one of them")
         return self
 
 
 class TextGeneration(Task):
-    """Texts that follow a prompt."""
+    """Texts that follow a prompt, or the turns of a conversation."""
 
     Settings = Settings
     columns = ("prompt", "reference")
+    optional = ("messages", "source")
     truth = ("reference", "tokens")
     architectures: ClassVar[Mapping[str, str]] = {
         "gpt2": "GPT2LMHeadModel",
@@ -105,6 +143,16 @@ class TextGeneration(Task):
     )
     length_unit = "tokens"
     extras = (Extra("distinct_texts", "distinct texts"), Extra("mean_words", "words a text", 1))
+
+    @classmethod
+    def needs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return prompt and reference, or messages."""
+        return ("messages",) if settings.get("chat_template") else cls.columns
+
+    @classmethod
+    def counts_tokens(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell that of conversations the tokens are counted, which a study may cut."""
+        return bool(settings.get("chat_template"))
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the settings and the training split."""
@@ -132,9 +180,19 @@ class TextGeneration(Task):
         loss = texts.token_loss()
         return (*measured, loss, texts.perplexity(loss))
 
+    def _in_pairs(self, table: "pl.DataFrame") -> "pl.DataFrame":
+        """Return a split with prompt and reference: of a conversation, its last turn's."""
+        from peft_ablation.tasks.text_generation.messages import last_turns
+
+        return last_turns(table, "messages") if self.settings.get("chat_template") else table
+
+    @cached_property
+    def _pairs(self) -> "pl.DataFrame":
+        return self._in_pairs(self.train)
+
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest reference of the training split."""
-        counts = self.train["reference"].explode().value_counts(sort=True)
+        counts = self._pairs["reference"].explode().value_counts(sort=True)
         most = counts.filter(counts["count"] == counts["count"].max())
         text = str(most["reference"].sort()[0])
         account = {"rows": int(most["count"][0])}
@@ -147,9 +205,10 @@ class TextGeneration(Task):
         from peft_ablation.tasks._nearest import columns_of, nearest_texts
 
         reference = pl.col("reference")
-        several = self.train.schema["reference"] == pl.List(pl.String)
-        known = self.train.with_columns(reference.list.first() if several else reference)
-        places = nearest_texts(known.select("prompt").rows(), test.select("prompt").rows())
+        several = self._pairs.schema["reference"] == pl.List(pl.String)
+        known = self._pairs.with_columns(reference.list.first() if several else reference)
+        asked = self._in_pairs(test).select("prompt").rows()
+        places = nearest_texts(known.select("prompt").rows(), asked)
         return columns_of(known, places, test, {"hypothesis": "reference"})
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
@@ -167,11 +226,19 @@ class TextGeneration(Task):
 
     def examples(
         self, table: str | Path, assets: Mapping[str, str | Path], base: str | Path
-    ) -> "WrittenExamples":
-        """Return the tokenised prompts and references of a split."""
+    ) -> "WrittenExamples | Conversations":
+        """Return the tokenised prompts and references, or conversations, of a split."""
+        from peft_ablation.tasks.text_generation.conversations import conversations
         from peft_ablation.tasks.text_generation.examples import examples
 
-        return examples(table, base, self.settings)
+        make = conversations if self.settings.get("chat_template") else examples
+        return make(table, base, self.settings)
+
+    def token_counts(self, table: str | Path, base: str | Path) -> "pl.DataFrame":
+        """Return the tokens of the conversations of a table, by source."""
+        from peft_ablation.tasks.text_generation.conversations import token_counts
+
+        return token_counts(table, base, self.settings)
 
     def of_length(
         self, examples: Any, base: str | Path, *, count: int, length: int
@@ -195,9 +262,9 @@ class TextGeneration(Task):
 
         return SummedLoss(model, self.settings["label_smoothing"])
 
-    def shuffled(self, examples: Any, seed: int) -> "WrittenExamples":
+    def shuffled(self, examples: Any, seed: int) -> "WrittenExamples | Conversations":
         """Return the references beside one another's prompts."""
-        changed: WrittenExamples = examples.shuffled(seed)
+        changed: WrittenExamples | Conversations = examples.shuffled(seed)
         return changed
 
     def controls(self) -> Mapping[str, Control]:
