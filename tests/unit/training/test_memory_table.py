@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from tiny_study import TinyStudy, task_of
 
 from peft_ablation.artifacts import write_table
 from peft_ablation.bases.tokenizer import train_tokenizer
 from peft_ablation.config.study import Train
 from peft_ablation.errors import InputError
 from peft_ablation.methods import method_class, open_method
+from peft_ablation.tasks import open_task, task_class
 from peft_ablation.tasks.text_generation import Settings, TextGeneration
 from peft_ablation.tasks.text_generation.examples import WrittenExamples, load_tokenizer
 from peft_ablation.training.inputs import RunInputs
@@ -195,6 +197,27 @@ def test_a_length_beyond_the_context_is_refused(base: Path, train: Path) -> None
     task = TextGeneration(inputs(base, train, arm_of("full")).task, ROWS)
     with pytest.raises(InputError, match=r"memory\.lengths: found 65, .* context of 64 tokens"):
         task.of_length(task.examples(train, {}, base), base, count=1, length=65)
+
+
+def test_texts_of_images_have_the_length_too(tiny_study: TinyStudy) -> None:
+    task = open_task(task_of(), tiny_study.split("train"))
+    real = task.examples(tiny_study.split("train"), {"images": tiny_study.index}, tiny_study.base)
+    made = task.of_length(real, tiny_study.base, count=3, length=40)
+    batch = made.batch(np.arange(3))
+    assert batch["input_ids"].shape == (3, 40)
+    assert (
+        (batch["labels"] != -100).sum() == made.weight(np.arange(3)) == 3 * (40 - len(real.prompt))
+    )
+    assert len(batch["image"]) == 3
+    with pytest.raises(InputError, match=r"memory\.lengths: found 1, but the prompt alone has"):
+        task.of_length(real, tiny_study.base, count=3, length=1)
+
+
+def test_examples_without_a_length_are_measured_by_batch_size() -> None:
+    settings = task_class("image_classification").Settings(name="image_classification")
+    task = task_class("image_classification")(settings.model_dump(), pl.DataFrame())
+    with pytest.raises(InputError, match=r"memory\.lengths: examples of task image_classification"):
+        task.of_length(None, "base", count=3, length=40)
 
 
 # -- configurations and what becomes of them -------------------------------------------------------
