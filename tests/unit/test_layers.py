@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     {"verify"},
     # How a section is written, and what needs no more.
     {"config.section"},
-    {"config.site", "config.arms", "config.swept", "config.tune"},
+    {"config.site", "config.arms", "config.swept", "config.tune", "config.memory"},
     {"data"},
     {"sources"},
     {"metrics"},

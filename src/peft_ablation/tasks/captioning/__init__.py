@@ -81,6 +81,7 @@ class Captioning(Task):
     frozen_part = ("git.image_encoder.", "git.visual_projection.", "encoder.")
     nearest = _nearest("report")
     hub_kind = "image-to-text"
+    length_unit = "tokens"
     extras = (Extra("distinct_texts", "distinct texts"),)
     figures: ClassVar[Mapping[str, Figure]] = {
         "examples": Figure(
@@ -221,6 +222,21 @@ class Captioning(Task):
 
         images = ImageSource(assets["images"], assets.get("features"))
         return examples(table, images, base, self.settings)
+
+    def of_length(
+        self, examples: Any, base: str | Path, *, count: int, length: int
+    ) -> "AnyExamples":
+        """Return made-up texts of so many tokens, the prompt included, beside images."""
+        from peft_ablation.tasks.captioning.of_length import of_length
+
+        return of_length(examples, base, count, length)
+
+    def logits(self, model: "nn.Module", examples: Any, indices: "Indices") -> int:
+        """Return those of all supervised tokens over the vocabulary."""
+        head: Any = model.get_output_embeddings()  # type: ignore[operator]
+        words: int = head.weight.shape[0]
+        supervised: int = examples.weight(indices)
+        return supervised * words
 
     def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
         """Return the summed token loss."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from peft_ablation.data.examples import Indices
     from peft_ablation.metrics.metric import Metric
     from peft_ablation.tasks.text_generation.conversations import Conversations
     from peft_ablation.tasks.text_generation.examples import WrittenExamples
@@ -140,6 +141,7 @@ class TextGeneration(Task):
         "of all training prompts the one with the largest cosine of TF-IDF weights of words gives "
         "its first text; a model that is no better may have learnt to copy",
     )
+    length_unit = "tokens"
     extras = (Extra("distinct_texts", "distinct texts"),)
 
     @classmethod
@@ -237,6 +239,22 @@ class TextGeneration(Task):
         from peft_ablation.tasks.text_generation.conversations import token_counts
 
         return token_counts(table, base, self.settings)
+
+    def of_length(
+        self, examples: Any, base: str | Path, *, count: int, length: int
+    ) -> "WrittenExamples":
+        """Return made-up texts of which so many tokens are read."""
+        from peft_ablation.tasks.text_generation.of_length import of_length
+
+        return of_length(examples, base, count, length)
+
+    def logits(self, model: "nn.Module", examples: Any, indices: "Indices") -> int:
+        """Return those of all supervised tokens over the vocabulary."""
+        from peft_ablation.bases.causal import causal_of
+
+        words: int = causal_of(model).get_output_embeddings().weight.shape[0]
+        supervised: int = examples.weight(indices)
+        return supervised * words
 
     def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
         """Return the summed token loss."""
