@@ -9,6 +9,7 @@ rule compare_arms:
         costs=runs(f"{RUN}/cost.json"),
         by_group=rules.compare_by_group.output,
         likelihoods=LIKELIHOODS,
+        tokens=TOKENS,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,

@@ -9,6 +9,7 @@ with job(snakemake.log[0]):
         costs=snakemake.input.costs,
         likelihoods=snakemake.input.get("likelihoods") or None,
         by_group=snakemake.input.get("by_group"),
+        tokens=snakemake.input.get("tokens") or None,
         accounts=snakemake.input.accounts,
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),
         views=snakemake.input.get("views"),

@@ -68,6 +68,12 @@ def columns_of(
         return _found(source, kind, header, _enclosed(kind, quotes))
 
 
+def whole_file(file: str, place: str) -> bytes:
+    """Return the bytes of a file, a path or URL; raises `InputError` where it cannot be read."""
+    source = _source(file, place)
+    return source.read_bytes() if isinstance(source, Path) else source
+
+
 def _source(file: str, place: str) -> Path | bytes:
     """Return the path of a local file, the bytes of any other."""
     if "://" not in place:
