@@ -52,7 +52,7 @@ whose units do not import one another."""
 
 UPWARD: dict[tuple[str, str], str] = {
     ("sources.mimic.label_counts", "figures.style"): "a source's own figure looks as all figures",
-    ("tasks.captioning.example_figure", "figures"): "a task's own figure looks as all figures",
+    ("tasks.captioning", "figures"): "a task's own figures look as all figures",
     ("tasks.image_classification", "figures"): "a task's own figures look as all figures",
     ("tasks.image_classification.attention_figure", "methods"): (
         "it opens trained models by the method that saved them, whichever that is"

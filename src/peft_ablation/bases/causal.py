@@ -25,7 +25,7 @@ def causal_of(model: Any) -> Any:
 
 
 def token_losses(
-    model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0
+    model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0, **given: Any
 ) -> Tensor:
     """Return the loss of each supervised token, (number of them,), in nats, row by row.
 
@@ -33,10 +33,11 @@ def token_losses(
     from being read. `targets` (B, S) are tokens, `IGNORED` where a row has fewer, and `sources`
     (B, S) the places in the row whose output tells them. With several references a row there are
     also `position_ids` (B, T) and `reference` (B, T): 0 in the prompt, else the number of the
-    reference that a token belongs to.
+    reference that a token belongs to. `given` goes to the model as it is: what a decoder attends
+    to besides, say.
     """
     causal, targets = causal_of(model), batch["targets"]
-    told: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    told: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False, **given}
     if "reference" in batch:
         told["attention_mask"] = _own_reference(batch["reference"])
         told["position_ids"] = batch["position_ids"]

@@ -1,4 +1,4 @@
-"""What the examples are made of: rows by source, what was dropped, tokens, those cut, supervised."""
+"""What the examples are made of, by source: rows, what was dropped, tokens, cut and supervised."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -23,7 +23,7 @@ from peft_ablation.sources.instructions.rows import (
     Message,
     rows_of,
 )
-from peft_ablation.sources.table.reading import whole_file
+from peft_ablation.sources.table.reading import file_bytes
 
 STRICT: Final = frozenset(("gsm8k", "messages"))
 """Formats of which every conversation is complete: one without an answer is a mistake. The other
@@ -102,7 +102,7 @@ def _read_set(one: InstructionSet, places: Mapping[str, str]) -> tuple[list[Kept
     dropped: Counter[str] = Counter()
     rows = conversations = turns = 0
     for split, file in one.listed:
-        counted = _Counted(rows_of(file, whole_file(file, places[file])))
+        counted = _Counted(rows_of(file, file_bytes(file, places[file])))
         several = f"{_stem(file)}:" if len(one.listed) > 1 else ""
         made: Counter[int] = Counter()
         for found in _checked(module.conversations(counted), file, one.format in STRICT):

@@ -68,8 +68,8 @@ def columns_of(
         return _found(source, kind, header, _enclosed(kind, quotes))
 
 
-def whole_file(file: str, place: str) -> bytes:
-    """Return the bytes of a file, a path or URL; raises `InputError` where it cannot be read."""
+def file_bytes(file: str, place: str) -> bytes:
+    """Return a whole file, wherever it lies; raises `InputError` where it cannot be read."""
     source = _source(file, place)
     return source.read_bytes() if isinstance(source, Path) else source
 
