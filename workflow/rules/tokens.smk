@@ -20,7 +20,7 @@ if TASK.counts_tokens(settings(STUDY.task)):
             mem_mb=4000,
             runtime=60,
         params:
-            task=task_protocol(),
+            task=settings(STUDY.task),
         message:
             "Counting the tokens of all sources"
         script:

@@ -41,7 +41,7 @@ def count_tokens(
     told = {row["source"]: row for row in read_json(account).get("sources", ())}
     rows = [_row(row, told.get(row["source"])) for row in counts.iter_rows(named=True)]
     write_table(pl.DataFrame([*rows, _sum(rows)]).select(COLUMNS), table)
-    log.info("counted %d tokens of %d examples", counts["tokens"].sum(), counts.height)
+    log.info("counted %d tokens in %d sources", counts["tokens"].sum(), counts.height)
 
 
 def _row(counts: Mapping[str, Any], told: Mapping[str, Any] | None) -> dict[str, Any]:
