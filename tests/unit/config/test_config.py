@@ -36,6 +36,10 @@ def data_root(study: str, folder: Path) -> str:
             path = folder / name.split("::")[-1]  # of a member of an archive, the archive
             path.parent.mkdir(exist_ok=True)
             path.touch()
+    elif raw["data"]["source"] == "captions":
+        for data in (raw["data"], raw["smoke"]["data"]):
+            (folder / data["images"]).mkdir()
+            (folder / data["files"]).touch()
     elif raw["data"]["source"] == "class_folders":
         for name in (f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"):
             (folder / name).parent.mkdir(parents=True)

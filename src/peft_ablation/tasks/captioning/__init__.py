@@ -55,6 +55,14 @@ class Settings(TaskSettings):
     them (MIMIC-CXR-JPG and phantom), else null."""
 
 
+def _nearest(text: str) -> Lookup:
+    return Lookup(
+        f"{text} of the nearest training image",
+        f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
+        f"in grey, gives its (first) {text}; a model that is no better may have learnt to copy",
+    )
+
+
 class Captioning(Task):
     """Reports for images."""
 
@@ -71,17 +79,9 @@ class Captioning(Task):
     token_labels = True
     own_forward = True
     frozen_part = ("git.image_encoder.", "git.visual_projection.", "encoder.")
-    example = "report"
-    nearest = Lookup(
-        "report of the nearest training image",
-        f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
-        "in grey, gives its (first) report; a model that is no better may have learnt to copy",
-    )
+    nearest = _nearest("report")
     hub_kind = "image-to-text"
-    extras = (
-        Extra("distinct_texts", "distinct texts"),
-        Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),
-    )
+    extras = (Extra("distinct_texts", "distinct texts"),)
     figures: ClassVar[Mapping[str, Figure]] = {
         "examples": Figure(
             "Images and texts",
@@ -97,7 +97,10 @@ class Captioning(Task):
         first = "cider" if settings["measures"][0] == "coco" else settings["measures"][0]
         self.headline = "findings_f1" if settings["findings"] else first
         self.claims = (Claim(first, "constant_report"),)
+        self.example = "report" if settings["findings"] else "caption"
+        self.nearest = _nearest(self.example)
         if settings["findings"]:
+            self.extras += (Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),)
             self.claims += (
                 Claim("findings_f1", "constant_report"),
                 Claim("findings_f1", "label_prior"),
