@@ -303,3 +303,4 @@ rule plot_comparison:
         SWEEP_FIGURES,
         TASK_FIGURES,
         CLAIM_FIGURES,
+        QUESTION_PAGES,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from peft_ablation.config.section import Seed
-from peft_ablation.tasks import Baseline, Claim, Control, Extra, Lookup, Task, TaskSettings
+from peft_ablation.tasks import (
+    Answer,
+    Baseline,
+    Claim,
+    Control,
+    Extra,
+    Lookup,
+    Task,
+    TaskSettings,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -95,6 +104,7 @@ class TextGeneration(Task):
     )  # fmt: skip
     tokenizer = True
     own_forward = True
+    answers = True
     example = "text"
     hub_kind = "text-generation"
     nearest = Lookup(
@@ -149,6 +159,10 @@ class TextGeneration(Task):
         known = self.train.with_columns(reference.list.first() if several else reference)
         places = nearest_texts(known.select("prompt").rows(), test.select("prompt").rows())
         return columns_of(known, places, test, {"hypothesis": "reference"})
+
+    def answer(self, predictor: "Writer", question: str) -> Answer:
+        """Return what is written with the question as the prompt."""
+        return predictor.answer(question)
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return how the texts vary."""
