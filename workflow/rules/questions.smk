@@ -59,6 +59,9 @@ if STUDY.questions:
             f"{RESULTS}/logs/write_grading_sheet.log",
         conda:
             "../../envs/tables.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=10,
         params:
             seed=STUDY.questions.sheet_seed,
         message:
@@ -78,6 +81,9 @@ if STUDY.questions:
                 f"{RESULTS}/logs/read_grades.log",
             conda:
                 "../../envs/tables.yaml"
+            resources:
+                mem_mb=2000,
+                runtime=10,
             params:
                 scale=STUDY.questions.scale,
             message:
@@ -100,6 +106,9 @@ if STUDY.questions:
             f"{RESULTS}/logs/show_answers.log",
         conda:
             "../../envs/tables.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=10,
         params:
             study=CONFIG.name,
             # An answer may repeat what its model was trained on, here or in the run it starts from.

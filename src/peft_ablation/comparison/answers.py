@@ -120,5 +120,5 @@ def _stops(model: Model, answers: pl.DataFrame) -> list[str]:
 
 def _graded(rows: list[dict[str, Any]], order: int, public: bool) -> str:
     (row,) = (row for row in rows if row["order"] == order)
-    line = f"Order {order}, shown as number {row['place']}: grade {row['grade']:g}"
+    line = f"Order {order}, place {row['place']}: grade {row['grade']:g}"
     return f"{line}\n{row['justification'] or NOTHING}" if public else line

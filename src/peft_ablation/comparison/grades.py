@@ -63,7 +63,7 @@ Model = tuple[str, int | None]
 def model_name(model: Model) -> str:
     """Return what a heading calls a model."""
     arm, seed = model
-    return arm if seed is None else f"{arm}, seed {seed}"
+    return arm if seed is None else f"{arm} (seed {seed})"
 
 
 # -- the sheet -------------------------------------------------------------------------------------
@@ -393,9 +393,9 @@ def grade_blocks(
     return [
         Heading("Grades"),
         Paragraph(
-            f"From {scale[0]:g} to {scale[1]:g}, higher is better; each answer was graded twice, "
-            "in an order of the answers and in its reverse, and whoever graded was not told the "
-            "models by the sheet. Grades are shown question by question, as order 1/order 2."
+            f"From {scale[0]:g} to {scale[1]:g}, higher is better. Each answer was graded twice: "
+            "order 2 shows the answers to a question in the reverse of order 1, and the sheet "
+            "names no model. Every grade is shown question by question, as order 1/order 2."
         ),
         Table(("model", "every grade", "mean", "mean, order 1", "mean, order 2"), rows),
         _effect(order_effect(grades)),

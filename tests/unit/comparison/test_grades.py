@@ -309,7 +309,7 @@ def test_the_page_shows_every_answer_grade_and_justification(sheet: Sheet) -> No
         for n in range(1, 6):
             assert f"{arm}{seed} says &lt;b&gt;{n}&lt;/b&gt;\n- &quot;so&quot;, x" in page
     for known, row in zip(sheet.known, sheet.filled(), strict=True):
-        line = f"Order {known['order']}, shown as number {known['place']}: grade {row['grade']}\n"
+        line = f"Order {known['order']}, place {known['place']}: grade {row['grade']}\n"
         number = row["justification"].split(",")[0]
         assert f"{line}{number}, and &quot;how&quot;" in page
     assert "No verdict can be had from 5 questions" in page
@@ -338,4 +338,4 @@ def test_what_is_not_public_is_not_shown(sheet: Sheet) -> None:
     assert "why " not in page
     assert "Question 3, is it?" in page
     assert "Answers are not shown" in page
-    assert page.count("shown as number") == 40
+    assert page.count(", place ") == 40

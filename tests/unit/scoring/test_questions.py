@@ -70,7 +70,8 @@ class Models:
         ids = torch.tensor([ids[:-1] if ids[-1] == 3 else ids])
         model = GPT2LMHeadModel.from_pretrained(folder).eval()
         found = model.generate(ids, max_new_tokens=LIMIT, do_sample=False, pad_token_id=3)
-        return self.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True).strip()
+        text = self.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True)
+        return str(text).strip()
 
 
 @pytest.fixture(scope="module")
