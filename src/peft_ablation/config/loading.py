@@ -26,6 +26,7 @@ from peft_ablation.config.questions import refuse_reserved
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.config.swept import swept_arms
 from peft_ablation.config.tune import Grids, grids, refuse_swept_rates
 from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError, near_miss
@@ -104,6 +105,12 @@ class Config(Section):
         """Class of the task."""
         return task_class(self.study.task.name)
 
+    @property
+    def swept(self) -> dict[str, list[str]]:
+        """Arms that differ in one number alone, by that setting; chosen rates are no setting."""
+        arms = {name: arm.model_dump(mode="json") for name, arm in self.study.arms.items()}
+        return swept_arms(arms, tuned=bool(self.grids))
+
     def method(self, arm: str) -> Method:
         """Return the method of an arm."""
         return open_method(self.study.arms[arm].model_dump(mode="json"))
@@ -178,6 +185,17 @@ class Config(Section):
         arms = self.study.arms
         trained = {name: arms[name].learning_rate for name in arms if self.method(name).trains}
         return grids(self.study.tune, trained, arms)
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """The `memory:` section as plain values, with what it leaves to the rest of the study."""
+        train, told = self.study.train, self.study.memory.model_dump(mode="json")
+        share = -(-train.batch_size // train.num_processes)
+        told["batch_sizes"] = told["batch_sizes"] or [train.micro_batch_size or share]
+        told["arms"] = told["arms"] or [
+            name for name in self.study.arms if self.method(name).trains
+        ]
+        return told
 
     @property
     def reference(self) -> str | None:
@@ -376,6 +394,7 @@ def _check(config: Config, where: str) -> None:
         _check_questions(config)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    _check_memory(config, where)
 
 
 def _check_questions(config: Config) -> None:
@@ -453,6 +472,23 @@ def _check_forgetting(config: Config, where: str) -> None:
     except InputError as error:
         said = str(error).removeprefix(f"{where}: ")
         raise InputError(f"{where}: forgetting.{said}") from None
+
+
+def _check_memory(config: Config, where: str) -> None:
+    """Refuse arms of the memory table that are not trained, and lengths that nothing has."""
+    told, task = config.study.memory, config.study.task.name
+    trained = [name for name in config.study.arms if config.method(name).trains]
+    for name in told.arms or ():
+        if name not in trained:
+            raise InputError(
+                f"{where}: memory.arms: found {name!r}, expected an arm that is trained: "
+                f"{', '.join(trained) or 'there is none'}{near_miss(name, trained)}"
+            )
+    if told.lengths is not None and not config.task.length_unit:
+        raise InputError(
+            f"{where}: memory.lengths: examples of task {task} have no length that could be "
+            "chosen; leave it out"
+        )
 
 
 def _check_columns(

@@ -13,10 +13,12 @@ from peft_ablation.errors import InputError
 from peft_ablation.methods import method_class
 from peft_ablation.scoring.questions import write_answers
 from peft_ablation.tasks import task_class
+from peft_ablation.tasks.text_generation.chat_templates import shipped_templates
 from peft_ablation.tasks.text_generation.examples import load_tokenizer
 
 QUESTIONS = ("what is rain", "tell me of the sea, please")
 LIMIT = 5
+CHAT = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 FULL = method_class("full").Settings.model_validate({"method": "full", "learning_rate": 1e-3})
 
 
@@ -28,7 +30,7 @@ class Models:
         self.train = folder / "train.parquet"
         rows = {"example_id": ["a"], "group": ["a"], "prompt": ["rain"], "reference": ["water"]}
         pl.DataFrame(rows).write_parquet(self.train)
-        train_tokenizer([*QUESTIONS, "water falls from clouds"], 300, self.base)
+        train_tokenizer([*QUESTIONS, "water falls from clouds"], 300, self.base, CHAT)
         self.tokenizer = load_tokenizer(self.base)
         torch.manual_seed(5)
         model = GPT2LMHeadModel(
@@ -50,10 +52,8 @@ class Models:
             model.save_pretrained(self.silent)
 
     def answers(self, output: Path, **changed: Any) -> pl.DataFrame:
-        settings = {
-            "name": "text_generation", "prompt": "Q: {prompt} A:", "max_tokens": 90,
-            "max_new_tokens": LIMIT,
-        }  # fmt: skip
+        settings = {"name": "text_generation", "max_tokens": 90, "max_new_tokens": LIMIT}
+        settings |= {} if "chat_template" in changed else {"prompt": "Q: {prompt} A:"}
         task = task_class("text_generation").Settings.model_validate(settings | changed)
         write_answers(
             task=task.model_dump(mode="json"), questions=QUESTIONS,
@@ -64,12 +64,25 @@ class Models:
         )  # fmt: skip
         return pl.read_csv(output)
 
-    def by_transformers(self, folder: Path, question: str) -> str:
-        """What `generate` makes of the prompt alone."""
-        ids = self.tokenizer(f"Q: {question} A:")["input_ids"]
-        ids = torch.tensor([ids[:-1] if ids[-1] == 3 else ids])
+    def by_transformers(self, folder: Path, question: str, template: str | None = None) -> str:
+        """What `generate` makes of the prompt alone, or of the message that a template writes."""
+        if template is None:
+            ids = self.tokenizer(f"Q: {question} A:")["input_ids"]
+            ids = ids[:-1] if ids[-1] == 3 else ids
+        else:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], chat_template=template,
+                add_generation_prompt=True, tokenize=False,
+            )  # fmt: skip
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert text.startswith(CHAT[0])
+            assert text.endswith("assistant<|end_header_id|>\n\n")
+        ids = torch.tensor([ids])
         model = GPT2LMHeadModel.from_pretrained(folder).eval()
-        found = model.generate(ids, max_new_tokens=LIMIT, do_sample=False, pad_token_id=3)
+        end = self.tokenizer.convert_tokens_to_ids("<|eot_id|>") if template else 3
+        found = model.generate(
+            ids, max_new_tokens=LIMIT, do_sample=False, pad_token_id=3, eos_token_id=end
+        )
         text = self.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True)
         return str(text).strip()
 
@@ -94,6 +107,18 @@ def test_each_model_answers_as_generate_does_with_the_question_alone(
         assert (row["answer"] or "") == expected
     texts = found["answer"].to_list()
     assert texts[0] != texts[4]  # the run is not the base
+
+
+def test_where_conversations_are_learnt_a_question_is_the_users_message(
+    models: Models, tmp_path: Path
+) -> None:
+    found = models.answers(tmp_path / "answers.csv", chat_template="llama-3")
+    template = shipped_templates()["llama-3"]
+    for row in found.filter(pl.col("arm") == "base").to_dicts():
+        expected = models.by_transformers(models.base, row["text"], template)
+        assert (row["answer"] or "") == expected
+    plain = models.answers(tmp_path / "plain.csv")
+    assert plain["answer"][0] != found["answer"][0]
 
 
 @pytest.mark.parametrize("limit", [1, LIMIT])

@@ -13,12 +13,16 @@ from peft_ablation.bases.cpu_kernels import lighten, pack
 from peft_ablation.data.examples import Indices
 from peft_ablation.errors import InputError
 from peft_ablation.tasks import Answer
+from peft_ablation.tasks.text_generation.chat import Chat
+from peft_ablation.tasks.text_generation.conversations import Conversations
 from peft_ablation.tasks.text_generation.examples import (
     WrittenExamples,
     context_of,
     load_tokenizer,
     prompts_of,
 )
+
+Written = WrittenExamples | Conversations
 
 
 def load_model(folder: str | Path) -> Any:
@@ -40,16 +44,20 @@ class SummedLoss(nn.Module):
     def __init__(self, model: nn.Module, label_smoothing: float) -> None:
         """Wrap a (PEFT) model; `label_smoothing` is of training alone."""
         super().__init__()
+        lighten(model)
         self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, **batch: Tensor) -> Tensor:
-        """Return the summed loss, in nats, of a batch of `WrittenExamples`."""
+        """Return the summed loss, in nats, of a batch of examples."""
         smoothing = self.label_smoothing if self.training else 0.0
         return token_losses(self.model, batch, label_smoothing=smoothing).sum()
 
 
 class Writer:
-    """Writes a text after each prompt and tells how likely the references are."""
+    """Writes a text after each prompt and tells how likely the references are.
+
+    Of a conversation the last turn of the assistant is written; how likely is told of all turns.
+    """
 
     def __init__(
         self, model: Any, base: str | Path, device: torch.device, settings: Mapping[str, Any]
@@ -57,18 +65,27 @@ class Writer:
         """Take a trained model and the task's settings."""
         self.model, self.settings, self.device = model.to(device).eval(), settings, device
         pack(self.model)
-        self.tokenizer, self.base = load_tokenizer(base), base
+        self.base = base
+        template = settings.get("chat_template")
+        if template:
+            chat = Chat(base, template)
+            self.tokenizer, self.end_token = chat.tokenizer, chat.end_token
+            self.prompt = chat.prompt
+        else:
+            self.tokenizer = load_tokenizer(base)
+            self.end_token = self.tokenizer.eos_token_id
+            self.prompt = lambda text: prompts_of([text], self.tokenizer, settings)[0]
         # What a base's own generation_config says would mix with the study's settings.
         causal_of(self.model).generation_config = _plain()
 
-    def truth(self, examples: WrittenExamples) -> Mapping[str, Any]:
+    def truth(self, examples: Written) -> Mapping[str, Any]:
         """Return the references and their supervised tokens."""
         return {
             "reference": pl.Series(examples.references, dtype=pl.List(pl.String)),
             "tokens": pl.Series(examples.weights, dtype=pl.Int32),
         }
 
-    def __call__(self, examples: WrittenExamples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+    def __call__(self, examples: Written, indices: Indices) -> Mapping[str, Sequence[Any]]:
         """Return `hypothesis`, and `nll`: that of all references, in nats (float64)."""
         batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
         losses = token_losses(self.model, batch).double()
@@ -80,11 +97,11 @@ class Writer:
         return {"hypothesis": [text.strip() for text in texts], "nll": nll}
 
     def answer(self, question: str) -> Answer:
-        """Return what is written with a text alone as the prompt.
+        """Return what is written with a question as the prompt, or as the user's only message.
 
         Raises `InputError` where the prompt and the longest answer are longer than the context.
         """
-        (prompt,) = prompts_of([question], self.tokenizer, self.settings)
+        prompt = self.prompt(question)
         limit, context = self.settings["max_new_tokens"], context_of(self.base)
         if context is not None and len(prompt) + limit > context:
             raise InputError(
@@ -108,7 +125,7 @@ class Writer:
         with torch.random.fork_rng():
             torch.manual_seed(self.settings["sampling_seed"] + place)
             return write(
-                self.model, prompts, self.tokenizer.eos_token_id,
+                self.model, prompts, self.end_token,
                 {**options, "do_sample": self.settings["sample"]},
             )  # fmt: skip
 
