@@ -269,3 +269,4 @@ rule plot_comparison:
         SWEEP_FIGURES,
         TASK_FIGURES,
         CLAIM_FIGURES,
+        QUESTION_PAGES,
