@@ -63,6 +63,7 @@ else:
     include: "workflow/rules/forgetting.smk"
     include: "workflow/rules/by_group.smk"
     include: "workflow/rules/likelihoods.smk"
+    include: "workflow/rules/sweep.smk"
     include: "workflow/rules/compare.smk"
     include: "workflow/rules/memory.smk"
     include: "workflow/rules/audit.smk"

@@ -6,7 +6,7 @@ from peft_ablation.comparison.captions import caption
 from peft_ablation.comparison.published import read_published
 from peft_ablation.config.loading import load_config
 from peft_ablation.config.runs import data_terms, runs_needed
-from peft_ablation.config.swept import SWEPT, swept_lines
+from peft_ablation.config.swept import SWEPT
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
 from peft_ablation.termination import handle_apart

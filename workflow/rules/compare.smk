@@ -9,6 +9,7 @@ rule compare_arms:
         costs=runs(f"{RUN}/cost.json"),
         by_group=rules.compare_by_group.output,
         likelihoods=LIKELIHOODS,
+        **({"sweeps": SWEEP_TABLES} if SWEEP_TABLES else {}),
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
@@ -53,6 +54,7 @@ rule compare_arms:
         config=settings(STUDY),
         confidence=STUDY.score.confidence,
         published=PUBLISHED,
+        **({"swept": list(SWEEPS)} if SWEEPS else {}),
     message:
         "Comparing arms"
     script:
@@ -202,43 +204,6 @@ rule plot_split_balance:
         "Drawing the balance of the splits"
     script:
         "../scripts/plot_split_balance.py"
-
-
-SWEEP_FIGURES = []
-
-# A figure over rank or learning rate comes by itself where arms differ in that number alone. Rates
-# that are chosen are no setting to draw over.
-for swept_key, swept_title in SWEPT.items():
-    if not (GRIDS and swept_key == "learning_rate") and swept_lines(
-        {name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key
-    ):
-
-        rule:
-            name:
-                f"plot_{swept_key}_sweep"
-            input:
-                table=rules.compare_arms.output.table,
-                words=rules.compare_arms.output.words,
-            output:
-                figure(
-                    f"{swept_key}_sweep",
-                    "1. Comparison",
-                    f"Quality over {swept_title}",
-                    "../report/sweep.rst",
-                ),
-            log:
-                f"{RESULTS}/logs/plot_{swept_key}_sweep.log",
-            conda:
-                "../../envs/tables.yaml"
-            params:
-                arms={name: settings(arm) for name, arm in STUDY.arms.items()},
-                key=swept_key,
-            message:
-                f"Drawing quality over {swept_title}"
-            script:
-                "../scripts/plot_sweep.py"
-
-        SWEEP_FIGURES += multiext(f"{RESULTS}/figures/{swept_key}_sweep", ".svg", ".png", ".csv")
 
 
 TASK_FIGURES = []

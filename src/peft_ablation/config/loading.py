@@ -25,6 +25,7 @@ from peft_ablation.config.base import RunOf
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.config.swept import swept_arms
 from peft_ablation.config.tune import Grids, grids, refuse_swept_rates
 from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError, near_miss
@@ -102,6 +103,12 @@ class Config(Section):
     def task(self) -> type[Task]:
         """Class of the task."""
         return task_class(self.study.task.name)
+
+    @property
+    def swept(self) -> dict[str, list[str]]:
+        """Arms that differ in one number alone, by that setting; chosen rates are no setting."""
+        arms = {name: arm.model_dump(mode="json") for name, arm in self.study.arms.items()}
+        return swept_arms(arms, tuned=bool(self.grids))
 
     def method(self, arm: str) -> Method:
         """Return the method of an arm."""

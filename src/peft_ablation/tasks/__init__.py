@@ -172,7 +172,7 @@ class Task(ABC):
     heads: ClassVar[tuple[str, ...]] = ()
     """Modules made anew for the task, which every method that trains must train and save; see
     `heads_of`."""
-    example: ClassVar[str] = "example"
+    example: str = "example"
     """What a row is called on pages, in the singular."""
     token_labels: ClassVar[bool] = False
     """Whether batches hold `input_ids` and `labels`, one a token, of texts with a prompt."""
@@ -183,13 +183,13 @@ class Task(ABC):
     (prompts, prefixes) would be ignored without a word, so it is refused."""
     headline: str
     """Name of the metric that figures over cost, rank or rate show."""
-    extras: ClassVar[tuple[Extra, ...]] = ()
+    extras: tuple[Extra, ...] = ()
     """Numbers of `details` that stand in the comparison."""
     claims: tuple[Claim, ...] = ()
     """What an honest arm must beat."""
     floor: str | None = None
     """Baseline to which the headline should fall when inputs are shuffled; None: to 0."""
-    nearest: ClassVar[Lookup | None] = None
+    nearest: Lookup | None = None
     """The baseline that `look_up` makes; None: there is none."""
     figures: ClassVar[Mapping[str, Figure]] = {}
     length_unit: ClassVar[str] = ""

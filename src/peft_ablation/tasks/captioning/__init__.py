@@ -55,6 +55,14 @@ class Settings(TaskSettings):
     them (MIMIC-CXR-JPG and phantom), else null."""
 
 
+def _nearest(text: str) -> Lookup:
+    return Lookup(
+        f"{text} of the nearest training image",
+        f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
+        f"in grey, gives its (first) {text}; a model that is no better may have learnt to copy",
+    )
+
+
 class Captioning(Task):
     """Reports for images."""
 
@@ -71,18 +79,10 @@ class Captioning(Task):
     token_labels = True
     own_forward = True
     frozen_part = ("git.image_encoder.", "git.visual_projection.", "encoder.")
-    example = "report"
-    nearest = Lookup(
-        "report of the nearest training image",
-        f"of all training images the one at the least distance, pixel by pixel at {NEAR} x {NEAR} "
-        "in grey, gives its (first) report; a model that is no better may have learnt to copy",
-    )
+    nearest = _nearest("report")
     hub_kind = "image-to-text"
     length_unit = "tokens"
-    extras = (
-        Extra("distinct_texts", "distinct texts"),
-        Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),
-    )
+    extras = (Extra("distinct_texts", "distinct texts"),)
     figures: ClassVar[Mapping[str, Figure]] = {
         "examples": Figure(
             "Images and texts",
@@ -98,7 +98,10 @@ class Captioning(Task):
         first = "cider" if settings["measures"][0] == "coco" else settings["measures"][0]
         self.headline = "findings_f1" if settings["findings"] else first
         self.claims = (Claim(first, "constant_report"),)
+        self.example = "report" if settings["findings"] else "caption"
+        self.nearest = _nearest(self.example)
         if settings["findings"]:
+            self.extras += (Extra("unparsable_share", "unparsable sentences", 1, 100, " %"),)
             self.claims += (
                 Claim("findings_f1", "constant_report"),
                 Claim("findings_f1", "label_prior"),
@@ -116,7 +119,7 @@ class Captioning(Task):
 
     @property
     def metrics(self) -> "tuple[Metric, ...]":
-        """The measures of the settings, the findings where a template reads them, the loss."""
+        """The measures of the settings, findings where a template reads them, the loss, variety."""
         from peft_ablation.metrics import texts
         from peft_ablation.metrics.findings import findings_metrics
 
@@ -128,7 +131,8 @@ class Captioning(Task):
         measured = [metric for name in self.settings["measures"] for metric in of_measure[name]()]
         template = self.settings["findings"]
         found = findings_metrics(template) if template else ()
-        return (*measured, *found, texts.token_loss())
+        variety = texts.variety_metrics(normalised=True)
+        return (*measured, *found, texts.token_loss(), *variety)
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest report, and the commonest findings."""

@@ -70,7 +70,7 @@ class Settings(TaskSettings):
     """What is measured: `coco` is METEOR, ROUGE-L and CIDEr and needs Java, `answers` SQuAD's exact
     match and F1."""
     lowercase: bool = False
-    """BLEU and chrF ignore case."""
+    """BLEU, chrF and distinct-n ignore case."""
     headline: str | None = None
     """Metric that figures show and that must beat the commonest text; null: the first."""
 
@@ -142,7 +142,7 @@ class TextGeneration(Task):
         "its first text; a model that is no better may have learnt to copy",
     )
     length_unit = "tokens"
-    extras = (Extra("distinct_texts", "distinct texts"), Extra("mean_words", "words a text", 1))
+    extras = (Extra("distinct_texts", "distinct texts"),)
 
     @classmethod
     def needs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ class TextGeneration(Task):
 
     @property
     def metrics(self) -> "tuple[Metric, ...]":
-        """The measures of the settings, perplexity and the token loss."""
+        """The measures of the settings, perplexity, the token loss, variety and length."""
         from peft_ablation.metrics import texts
 
         lowercase = self.settings["lowercase"]
@@ -178,7 +178,8 @@ class TextGeneration(Task):
         }
         measured = [metric for name in self.settings["measures"] for metric in of_measure[name]()]
         loss = texts.token_loss()
-        return (*measured, loss, texts.perplexity(loss))
+        variety = texts.variety_metrics(lowercase=lowercase)
+        return (*measured, loss, texts.perplexity(loss), *variety)
 
     def _in_pairs(self, table: "pl.DataFrame") -> "pl.DataFrame":
         """Return a split with prompt and reference: of a conversation, its last turn's."""
@@ -215,8 +216,7 @@ class TextGeneration(Task):
         """Return how the texts vary."""
         from peft_ablation.metrics.texts import variety
 
-        words = predictions["hypothesis"].str.count_matches(r"\S+").mean()
-        return {**variety(predictions["hypothesis"].to_list()), "mean_words": words}
+        return variety(predictions["hypothesis"].to_list())
 
     def load_model(self, folder: str | Path) -> Any:
         """Return the causal language model of a local folder."""

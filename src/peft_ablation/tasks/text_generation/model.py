@@ -37,6 +37,7 @@ class SummedLoss(nn.Module):
     def __init__(self, model: nn.Module, label_smoothing: float) -> None:
         """Wrap a (PEFT) model; `label_smoothing` is of training alone."""
         super().__init__()
+        lighten(model)
         self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, **batch: Tensor) -> Tensor:
