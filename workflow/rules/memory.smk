@@ -41,7 +41,7 @@ if TRAINED:
         params:
             task=task_protocol(),
             arms=lambda wildcards: {arm: arm_protocol(arm) for arm in measured_arms()},
-            train=protocol(STUDY.train),
+            train=lambda wildcards: {arm: protocol(STUDY.train, arm) for arm in measured_arms()},
             seed=MEMORY_SEED,
             memory=lambda wildcards: CONFIG.memory,
             caching=caching_arms,

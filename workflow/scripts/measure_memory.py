@@ -12,7 +12,7 @@ with job(snakemake.log[0]):
             arm: RunInputs(
                 task={**snakemake.params.task, **conduct["task"]},
                 arm=snakemake.params.arms[arm],
-                settings={**snakemake.params.train, **conduct["train"]},
+                settings={**snakemake.params.train[arm], **conduct["train"]},
                 seed=snakemake.params.seed,
                 base=base,
                 train=snakemake.input.train,
