@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     {"verify"},
     # How a section is written, and what needs no more.
     {"config.section"},
-    {"config.site", "config.arms", "config.swept", "config.tune"},
+    {"config.site", "config.arms", "config.swept", "config.tune", "config.memory"},
     {"data"},
     {"sources"},
     {"metrics"},
@@ -52,7 +52,7 @@ whose units do not import one another."""
 
 UPWARD: dict[tuple[str, str], str] = {
     ("sources.mimic.label_counts", "figures.style"): "a source's own figure looks as all figures",
-    ("tasks.captioning.example_figure", "figures"): "a task's own figure looks as all figures",
+    ("tasks.captioning", "figures"): "a task's own figures look as all figures",
     ("tasks.image_classification", "figures"): "a task's own figures look as all figures",
     ("tasks.image_classification.attention_figure", "methods"): (
         "it opens trained models by the method that saved them, whichever that is"

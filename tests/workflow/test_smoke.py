@@ -15,10 +15,12 @@ DATA = {
     "cifar10_resnet": "cifar10-images",
     "cifar10_zero_shot": "cifar10-images",
     "imagewoof_vit": "imagewoof-160",
+    "flickr_captioner": "coco-captions-cc",
     "e2e_near": "e2e-nlg",
     "e2e_food": "e2e-nlg",
     "e2e_gpt2": "e2e-nlg",
     "squad_gpt2_ranks": "squad-xquad-en",
+    "e2e_stories": "e2e-nlg",
     "glue_cola": "glue-slices",
     "glue_stsb": "glue-slices",
 }
@@ -43,7 +45,7 @@ WHOLE = {"mimic_cxr_smoke", "phantom_cxr"}
 LEFT_OUT = ALIKE | TWINS | AUDITS | PROTOCOLS | WHOLE
 DRAWN = {
     "mimic_cxr_git", "phantom_cxr_tuned", "phantom_cxr_as_published", "phantom_cxr_ranks",
-    "cifar10_transfer", "cifar10_zero_shot", "glue_cola", "e2e_gpt2",
+    "cifar10_transfer", "cifar10_zero_shot", "flickr_captioner", "glue_cola", "e2e_gpt2",
 }  # fmt: skip
 """One of each task, and those with figures of their own, run to the figures: the others would draw
 the same ones."""

@@ -33,7 +33,7 @@ for place in PLACES:
                 f"{RESULTS}/benchmarks/{base_rule('pretrain_phantom_base', place)}.tsv"
             conda:
                 "../../envs/torch.yaml"
-            threads: STUDY.train.threads
+            threads: place.base.pretraining.threads
             resources:
                 **gpu_job(gpu_model="a100"),
                 gpu=1,
@@ -42,7 +42,6 @@ for place in PLACES:
             params:
                 pretraining=settings(place.base.pretraining),
                 prompt=STUDY.task.prompt,
-                threads=STUDY.train.threads,
             message:
                 "Pre-training a tiny GIT on clean schematic phantoms"
             script:

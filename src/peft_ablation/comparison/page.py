@@ -337,7 +337,8 @@ def _meanings(words: Words, level: str) -> list[str]:
         f"{words.group}s too, whatever other seeds would do. The other p values heed the seeds, "
         "and they alone decide.",
         "Verdict of a difference: better or worse where its interval leaves out 0, else not told "
-        "apart; not corrected for the number of comparisons. Where an arm has one seed, any "
+        "apart; higher or lower where no direction is better; not corrected for the number of "
+        "comparisons. Where an arm has one seed, any "
         "verdict is about these runs, not about the arms.",
         "Training time is that of optimizer steps, without evaluation, saving and waiting, of one "
         "run; tuning is the same time of all trials that chose the arm's learning rate; peak "

@@ -298,9 +298,13 @@ def _difference(
 
 
 def _tested(words: Words, score: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the metrics that are tested; raises `InputError` for one that the task has not."""
-    refuse_unknown("score.tested", score["tested"] or (), words.compared)
-    refuse_unknown("score.margin", score["margin"], words.compared)
+    """Return the metrics that are tested; raises `InputError` for one that the task has not.
+
+    Nor is one tested of which neither direction is better.
+    """
+    told = [name for name in words.compared if words.metrics[name]["higher_is_better"] is not None]
+    refuse_unknown("score.tested", score["tested"] or (), told)
+    refuse_unknown("score.margin", score["margin"], told)
     return tuple(score["tested"] or (words.headline,))
 
 
@@ -456,7 +460,9 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _beats(value: float | None, baseline: float | None, higher: bool) -> bool | None:
-    if value is None or baseline is None:
+def _beats(
+    value: float | None, baseline: float | None, higher: bool | None
+) -> bool | None:
+    if value is None or baseline is None or higher is None:
         return None
     return value > baseline if higher else value < baseline

@@ -178,6 +178,17 @@ class Config(Section):
         return grids(self.study.tune, trained, arms)
 
     @property
+    def memory(self) -> dict[str, Any]:
+        """The `memory:` section as plain values, with what it leaves to the rest of the study."""
+        train, told = self.study.train, self.study.memory.model_dump(mode="json")
+        share = -(-train.batch_size // train.num_processes)
+        told["batch_sizes"] = told["batch_sizes"] or [train.micro_batch_size or share]
+        told["arms"] = told["arms"] or [
+            name for name in self.study.arms if self.method(name).trains
+        ]
+        return told
+
+    @property
     def reference(self) -> str | None:
         """The arm that others are compared with: named, or the first that trains every weight."""
         if self.study.reference is not None:
@@ -370,6 +381,7 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}.{error}") from None
     # Last: what is wrong with a base is told before what cannot be measured on it.
     _check_forgetting(config, where)
+    _check_memory(config, where)
 
 
 def _check_forgetting(config: Config, where: str) -> None:
@@ -404,6 +416,23 @@ def _check_forgetting(config: Config, where: str) -> None:
     except InputError as error:
         said = str(error).removeprefix(f"{where}: ")
         raise InputError(f"{where}: forgetting.{said}") from None
+
+
+def _check_memory(config: Config, where: str) -> None:
+    """Refuse arms of the memory table that are not trained, and lengths that nothing has."""
+    told, task = config.study.memory, config.study.task.name
+    trained = [name for name in config.study.arms if config.method(name).trains]
+    for name in told.arms or ():
+        if name not in trained:
+            raise InputError(
+                f"{where}: memory.arms: found {name!r}, expected an arm that is trained: "
+                f"{', '.join(trained) or 'there is none'}{near_miss(name, trained)}"
+            )
+    if told.lengths is not None and not config.task.length_unit:
+        raise InputError(
+            f"{where}: memory.lengths: examples of task {task} have no length that could be "
+            "chosen; leave it out"
+        )
 
 
 def _check_columns(

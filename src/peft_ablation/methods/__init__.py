@@ -57,6 +57,16 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """What training holds of weights, whatever the batch."""
+
+    frozen: float
+    """Bytes of those that stay, quantised ones as they are stored."""
+    trained: "Sequence[Tensor]"
+    """Those that are trained; of them there are gradients, and states of the optimizer."""
+
+
+@dataclass(frozen=True)
 class Part:
     """A finished run that another model is made of."""
 
@@ -179,6 +189,24 @@ class Method(ABC):
         `state` is what `state` gave for the checkpoint that is resumed: shapes follow it, and no
         data is looked at. Raises `InputError` with one line where the model cannot have the method.
         """
+
+    def expected_weights(self, model: "nn.Module", *, heads: Sequence[str], steps: int) -> Weights:
+        """Return what training a `model` fresh from the task is expected to hold of weights.
+
+        `model` may lie on the meta device and is changed; `heads` and `steps` are those of `apply`.
+        Raises `NotImplementedError` where that follows from the data alone.
+        """
+
+        def none() -> "Iterable[Callable[[nn.Module], Tensor]]":
+            raise NotImplementedError(f"method {self.arm['method']}: its weights follow from data")
+
+        parameters = list(
+            self.apply(model, seed=0, heads=heads, steps=steps, batches=none).parameters()
+        )
+        return Weights(
+            sum(p.nbytes for p in parameters if not p.requires_grad),
+            [p for p in parameters if p.requires_grad],
+        )
 
     def start_from(self, model: "nn.Module", folder: str | Path, heads: Sequence[str]) -> None:
         """Copy what another run of this method has saved into `model`, fresh from `apply`.

@@ -36,6 +36,10 @@ def data_root(study: str, folder: Path) -> str:
             path = folder / name.split("::")[-1]  # of a member of an archive, the archive
             path.parent.mkdir(exist_ok=True)
             path.touch()
+    elif raw["data"]["source"] == "captions":
+        for data in (raw["data"], raw["smoke"]["data"]):
+            (folder / data["images"]).mkdir()
+            (folder / data["files"]).touch()
     elif raw["data"]["source"] == "class_folders":
         for name in (f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"):
             (folder / name).parent.mkdir(parents=True)
@@ -50,6 +54,10 @@ PROTOCOLS = {"glue_roberta"}
 """Files that only others extend: they name no data."""
 
 
+FOLDERS = {"stories260K"}
+"""Bases that a study names as local folders: a person says where they are."""
+
+
 @pytest.mark.parametrize("study", PROTOCOLS)
 def test_a_protocol_is_no_study_by_itself(study: str) -> None:
     assert refusal(study=study).startswith(f"study {study}: data.files: missing")
@@ -58,8 +66,13 @@ def test_a_protocol_is_no_study_by_itself(study: str) -> None:
 @pytest.mark.parametrize(
     "study", sorted({path.stem for path in STUDIES.glob("*.yaml")} - PROTOCOLS)
 )
-def test_every_study_of_the_project_is_valid(study: str, tmp_path: Path) -> None:
-    root = data_root(study, tmp_path)
+def test_every_study_of_the_project_is_valid(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("data", *FOLDERS):
+        (tmp_path / folder).mkdir()
+    root = data_root(study, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
     config = load_config({"study": study, "data_root": root})
     assert config.name == study
     assert config.results == f"results/{study}"

@@ -19,21 +19,17 @@ from peft_ablation.comparison.sweep import POINTS, SPREADS
 from peft_ablation.comparison.views import compare_views
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
-from peft_ablation.figures import (
-    plot_cost,
-    plot_loss_curves,
-    plot_pareto_fronts,
-    plot_quality,
-    plot_quality_cost,
-    plot_split_balance,
-    plot_sweep,
-    plot_tuning,
-    plot_views,
-)
+from peft_ablation.figures.cost import plot_cost
 from peft_ablation.figures.for_task import FigureInputs, draw_task_figure
-from peft_ablation.figures.quality import make_room
-from peft_ablation.figures.quality_cost import spread
+from peft_ablation.figures.loss_curves import plot_loss_curves
+from peft_ablation.figures.pareto import plot_pareto_fronts
+from peft_ablation.figures.quality import make_room, plot_quality
+from peft_ablation.figures.quality_cost import plot_quality_cost, spread
+from peft_ablation.figures.split_balance import plot_split_balance
 from peft_ablation.figures.style import MEGABYTES, TIME, Look, broken, scaled
+from peft_ablation.figures.sweep import plot_sweep
+from peft_ablation.figures.tuning import plot_tuning
+from peft_ablation.figures.views import plot_views
 from peft_ablation.sources.mimic.label_counts import plot_label_counts
 from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.tasks import task_class

@@ -145,8 +145,9 @@ class TableData(DataSettings):
 
     gather: Gather | None = None
     """Make one example of rows that share their input: several references of a prompt, say."""
-    limit: int | None = Field(None, ge=1)
-    """At most so many rows, drawn by a fixed seed, to try a study on a part; null: all."""
+    limit: PositiveInt | Annotated[dict[Split, PositiveInt], Field(min_length=1)] | None = None
+    """At most so many rows, drawn by a fixed seed, to use a part; null: all. By given split
+    (`{train: 6000, test: 150}`): so many examples, gathered rows counted as the one they become."""
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -172,6 +173,11 @@ class TableData(DataSettings):
                     raise ValueError(f"files: found {file!r}, expected a file of the hub data set")
                 if ".." in Path(file).parts:
                     raise ValueError(f"files: found {file!r}, expected a path without ..")
+        if isinstance(self.limit, dict) and "split" not in self.columns:
+            given = list(self.files) if isinstance(self.files, dict) else []
+            for split in self.limit:
+                if split not in given:
+                    raise ValueError(f"limit.{split}: found, but files give no split {split}")
         if "split" in self.columns and isinstance(self.files, dict):
             raise ValueError("columns.split and files by split both give splits: keep one of them")
         return self

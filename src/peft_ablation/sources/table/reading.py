@@ -72,6 +72,12 @@ def columns_of(
         return _found(source, kind, header, _enclosed(kind, quotes))
 
 
+def file_bytes(file: str, place: str) -> bytes:
+    """Return a whole file, wherever it lies; raises `InputError` where it cannot be read."""
+    source = _source(file, place)
+    return source.read_bytes() if isinstance(source, Path) else source
+
+
 def _source(file: str, place: str) -> Path | bytes:
     """Return the path of a local file, the bytes of any other."""
     if "://" not in place:

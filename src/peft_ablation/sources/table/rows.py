@@ -95,10 +95,8 @@ def read_rows(
     table = _with_ids(table)
     if any(column.alike == "any" for column in settings.columns.values()):
         table = table.with_columns(_connected(table).alias("group"))
-    if settings.limit is not None and settings.limit < table.height:
-        drawn = np.random.default_rng(0).choice(table.height, settings.limit, replace=False)
-        dropped["limit"] = table.height - settings.limit
-        table = table[np.sort(drawn)]
+    if isinstance(settings.limit, int):
+        table, dropped["limit"] = _limited(table, settings.limit)
     if settings.gather is not None:
         if isinstance(table.schema[settings.gather.role], pl.List):
             raise InputError(
@@ -108,6 +106,14 @@ def read_rows(
         rows = table.height
         table = _gathered(table, settings.gather)
         dropped["gathered"] = rows - table.height
+    if isinstance(settings.limit, dict):
+        # What a split has beyond its limit goes: of gathered rows the whole example.
+        numbered = table.with_row_index("#place")
+        parts = [
+            _limited(numbered.filter(split=split), settings.limit.get(split)) for split in SPLITS
+        ]
+        table = pl.concat(part for part, _ in parts).sort("#place").drop("#place")
+        dropped["limit"] = sum(left for _, left in parts)
     table = table.with_columns(_balance(table, settings).alias("balance"))
     first_columns = [name for name in NAMED_COLUMNS if name in table.columns]
     others = [role for role in settings.columns if role not in NAMED_COLUMNS]
@@ -123,6 +129,14 @@ def read_rows(
     if "split" in table.columns:
         account["splits"] = {split: int((table["split"] == split).sum()) for split in SPLITS}
     return table.select(*first_columns, *others), account
+
+
+def _limited(table: pl.DataFrame, limit: int | None) -> tuple[pl.DataFrame, int]:
+    """Return at most so many rows, drawn by a fixed seed, in their order; and how many are left."""
+    if limit is None or limit >= table.height:
+        return table, 0
+    drawn = np.random.default_rng(0).choice(table.height, limit, replace=False)
+    return table[np.sort(drawn)], table.height - limit
 
 
 def _any(height: int, masks: Sequence[pl.Series]) -> pl.Series:

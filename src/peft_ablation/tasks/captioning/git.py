@@ -15,6 +15,7 @@ from peft_ablation.bases.git import (
     IGNORED,
     Generated,
     LayerCache,
+    SupervisedLoss,
     encode_image,
     generate_greedy,
     git_of,
@@ -41,6 +42,14 @@ def load_model(folder: str | Path) -> Any:
         folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )
     return lightened(model)
+
+
+class SummedLoss(SupervisedLoss):
+    """Sum of the token losses of a batch, of pixels normalised as a base says."""
+
+    def __init__(self, model: Any, base: str | Path) -> None:
+        """Wrap a (PEFT) GIT model."""
+        super().__init__(model, Normalize.of(base))
 
 
 def shifted(image: Tensor, most: int) -> Tensor:
@@ -139,7 +148,7 @@ class CaptionPredictor:
         )  # fmt: skip
 
 
-class VisionTower:
+class ImageEncoder:
     """The vision tower and its projection, for arms that leave them alone."""
 
     dtype = np.float16

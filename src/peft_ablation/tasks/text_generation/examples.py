@@ -65,7 +65,7 @@ class WrittenExamples:
         fillers = {"input_ids": 0, "sources": 0, "targets": IGNORED}
         if several:
             fillers |= {"position_ids": 0, "reference": -1}
-        return {name: _padded([row[name] for row in rows], fillers[name]) for name in fillers}
+        return {name: padded([row[name] for row in rows], fillers[name]) for name in fillers}
 
 
 def _row(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, list[int]]:
@@ -87,7 +87,8 @@ def _row(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, l
     return row
 
 
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+    """Return rows as one tensor, int64, the shorter ones filled up on the right."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
 
@@ -154,34 +155,51 @@ def _fitted(
     settings: Mapping[str, Any],
 ) -> list[list[list[int]]]:
     limit = settings["max_tokens"]
-    config = read_json(Path(base, "config.json"))
-    context = next((config[key] for key in LENGTHS if config.get(key)), None)
     longest = max(map(len, prompts))
-    if context is not None and max(limit, longest + settings["max_new_tokens"]) > context:
-        raise InputError(
-            f"task: texts of {max(limit, longest + settings['max_new_tokens'])} tokens "
-            f"(max_tokens {limit}; the longest prompt of {table}, {longest}, and max_new_tokens "
-            f"{settings['max_new_tokens']}), but base {base} has a context of {context}; set "
-            "task.max_tokens or task.max_new_tokens lower, or leave long prompts out"
-        )
+    check_context(longest, table, base, settings)
     if longest >= limit:
         count = sum(len(prompt) >= limit for prompt in prompts)
         raise InputError(
             f"task.max_tokens: is {limit}, but {count} of {len(prompts)} prompts in {table} leave "
             f"no room for an answer (the longest has {longest} tokens); set it higher"
         )
-    sizes = [
-        len(prompt) + max(map(len, several))
+    if settings["too_long"] == "fail":
+        sizes = [
+            len(prompt) + max(map(len, several))
+            for prompt, several in zip(prompts, answers, strict=True)
+        ]
+        check_length(sizes, table, limit)
+    return [
+        [answer[: limit - len(prompt)] for answer in several]
         for prompt, several in zip(prompts, answers, strict=True)
     ]
+
+
+def check_context(
+    longest: int, table: str | Path, base: str | Path, settings: Mapping[str, Any]
+) -> None:
+    """Raise `InputError` where a base's context is too short for texts, or prompts and answers.
+
+    `longest` is the number of tokens of the longest prompt.
+    """
+    limit, new = settings["max_tokens"], settings["max_new_tokens"]
+    config = read_json(Path(base, "config.json"))
+    context = next((config[key] for key in LENGTHS if config.get(key)), None)
+    if context is not None and max(limit, longest + new) > context:
+        raise InputError(
+            f"task: texts of {max(limit, longest + new)} tokens (max_tokens {limit}; the longest "
+            f"prompt of {table}, {longest}, and max_new_tokens {new}), but base {base} has a "
+            f"context of {context}; set task.max_tokens or task.max_new_tokens lower, or leave "
+            "long prompts out"
+        )
+
+
+def check_length(sizes: Sequence[int], table: str | Path, limit: int) -> None:
+    """Raise `InputError` where texts of so many tokens would have to be cut."""
     cut = sum(size > limit for size in sizes)
-    if cut and settings["too_long"] == "fail":
+    if cut:
         raise InputError(
             f"task.max_tokens: is {limit}, but {cut} of {len(sizes)} texts in {table} are longer "
             f"(the longest has {max(sizes)} tokens) and would be cut; set task.max_tokens to "
             f"{max(sizes)}, or task.too_long to cut"
         )
-    return [
-        [answer[: limit - len(prompt)] for answer in several]
-        for prompt, several in zip(prompts, answers, strict=True)
-    ]

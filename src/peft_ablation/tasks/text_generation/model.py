@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from peft_ablation.bases.causal import causal_of, token_losses, write
 from peft_ablation.bases.cpu_kernels import lighten, pack
 from peft_ablation.data.examples import Indices
+from peft_ablation.tasks.text_generation.chat import Chat
+from peft_ablation.tasks.text_generation.conversations import Conversations
 from peft_ablation.tasks.text_generation.examples import WrittenExamples, load_tokenizer
+
+Written = WrittenExamples | Conversations
 
 
 def load_model(folder: str | Path) -> Any:
@@ -33,16 +37,20 @@ class SummedLoss(nn.Module):
     def __init__(self, model: nn.Module, label_smoothing: float) -> None:
         """Wrap a (PEFT) model; `label_smoothing` is of training alone."""
         super().__init__()
+        lighten(model)
         self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, **batch: Tensor) -> Tensor:
-        """Return the summed loss, in nats, of a batch of `WrittenExamples`."""
+        """Return the summed loss, in nats, of a batch of examples."""
         smoothing = self.label_smoothing if self.training else 0.0
         return token_losses(self.model, batch, label_smoothing=smoothing).sum()
 
 
 class Writer:
-    """Writes a text after each prompt and tells how likely the references are."""
+    """Writes a text after each prompt and tells how likely the references are.
+
+    Of a conversation the last turn of the assistant is written; how likely is told of all turns.
+    """
 
     def __init__(
         self, model: Any, base: str | Path, device: torch.device, settings: Mapping[str, Any]
@@ -50,18 +58,24 @@ class Writer:
         """Take a trained model and the task's settings."""
         self.model, self.settings, self.device = model.to(device).eval(), settings, device
         pack(self.model)
-        self.tokenizer = load_tokenizer(base)
+        template = settings.get("chat_template")
+        if template:
+            chat = Chat(base, template)
+            self.tokenizer, self.end_token = chat.tokenizer, chat.end_token
+        else:
+            self.tokenizer = load_tokenizer(base)
+            self.end_token = self.tokenizer.eos_token_id
         # What a base's own generation_config says would mix with the study's settings.
         causal_of(self.model).generation_config = _plain()
 
-    def truth(self, examples: WrittenExamples) -> Mapping[str, Any]:
+    def truth(self, examples: Written) -> Mapping[str, Any]:
         """Return the references and their supervised tokens."""
         return {
             "reference": pl.Series(examples.references, dtype=pl.List(pl.String)),
             "tokens": pl.Series(examples.weights, dtype=pl.Int32),
         }
 
-    def __call__(self, examples: WrittenExamples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+    def __call__(self, examples: Written, indices: Indices) -> Mapping[str, Sequence[Any]]:
         """Return `hypothesis`, and `nll`: that of all references, in nats (float64)."""
         batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
         losses = token_losses(self.model, batch).double()
@@ -80,7 +94,7 @@ class Writer:
             # Of the batch's first example, so that batches draw different noise.
             torch.manual_seed(self.settings["sampling_seed"] + int(indices[0]))
             written = write(
-                self.model, prompts, self.tokenizer.eos_token_id,
+                self.model, prompts, self.end_token,
                 {**options, "do_sample": self.settings["sample"]},
             )  # fmt: skip
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
