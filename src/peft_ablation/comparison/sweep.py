@@ -123,9 +123,7 @@ def _scored(
         ends = _over_seeds([value for value in values if value is not None], confidence)
     else:
         values = [run.scores.get(metric.name) for run in runs]
-        own = ArmScores.of(
-            partial(value_of, metric, columns), [run.sums["model"] for run in runs]
-        )
+        own = ArmScores.of(partial(value_of, metric, columns), [run.sums["model"] for run in runs])
         ends = (None, None)
         if own is not None:
             least, most = metric.bounds

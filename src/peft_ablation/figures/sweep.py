@@ -183,7 +183,13 @@ def _draw_published(axis: Axes, row: Row, place: float, colour: str, marker: str
         return
     below = value < low
     axis.plot(
-        place, low if below else high, "v" if below else "^", ms=6, clip_on=False, zorder=3, **hollow
+        place,
+        low if below else high,
+        "v" if below else "^",
+        ms=6,
+        clip_on=False,
+        zorder=3,
+        **hollow,
     )
     axis.annotate(
         f"{value:.{row['digits']}f}", (place, low if below else high), (7, 3 if below else -9),
