@@ -100,7 +100,7 @@ class Chat:
         texts = [text for text, _ in found]
         tokens = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
         rows = zip(tokens["input_ids"], tokens["offset_mapping"], found, strict=True)
-        several = [_divided(ids, places, spans) for ids, places, (_, spans) in rows]
+        several = [divided(ids, places, spans) for ids, places, (_, spans) in rows]
         for row, turns in enumerate(several, 1):
             if not all(turn.before and turn.told[-1:] == [self.end_token] for turn in turns):
                 raise InputError(
@@ -146,10 +146,13 @@ class Chat:
         return text
 
 
-def _divided(
+def divided(
     ids: Sequence[int], places: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
 ) -> list[Turn]:
-    """Return the turns of a tokenised text; `places` are begin and end of each token in it."""
+    """Return the turns of a tokenised text; `places` and `spans` are begin and end in it.
+
+    `places` are of each token, `spans` of each turn of the assistant, in characters.
+    """
     turns, done, token = [], 0, 0
     for begin, end in spans:
         # A token across the border is the assistant's: the model has to write it.
