@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from peft_ablation.bases.vocabulary import vocabulary_losses
 
 IGNORED = -100
 """Target that is padding."""
@@ -42,12 +43,14 @@ def token_losses(
         told["attention_mask"] = _own_reference(batch["reference"])
         told["position_ids"] = batch["position_ids"]
     hidden = causal.base_model(**told).last_hidden_state
-    supervised = targets != IGNORED
-    rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
-    picked = hidden[rows[supervised], batch["sources"][supervised]]
-    logits = causal.get_output_embeddings()(picked).float()
-    return functional.cross_entropy(
-        logits, targets[supervised], reduction="none", label_smoothing=label_smoothing
+    first = hidden.shape[1] * torch.arange(len(targets), device=targets.device)[:, None]
+    supervised = (targets != IGNORED).flatten().nonzero()[:, 0]
+    places = (first + batch["sources"]).flatten()[supervised]
+    return vocabulary_losses(
+        hidden.flatten(0, 1).index_select(0, places),
+        causal.get_output_embeddings(),
+        targets.flatten()[supervised],
+        label_smoothing=label_smoothing,
     )
 
 
@@ -71,6 +74,8 @@ def write(
     """
     from transformers import DynamicCache
 
+    from peft_ablation.bases.beam_cache import with_room
+
     causal = causal_of(model)
     device = causal.get_input_embeddings().weight.device
     longest = max(map(len, prompts))
@@ -78,21 +83,21 @@ def write(
     ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in prompts], device=device)
     lengths = torch.tensor([len(row) for row in prompts], device=device)
     mask = (torch.arange(longest, device=device) >= longest - lengths[:, None]).long()
-    cache = None
+    known = None
     if longest > 1:
-        cache = DynamicCache(config=causal.config)
+        known = DynamicCache(config=causal.config)
         causal.base_model(
             input_ids=ids[:, :-1],
             attention_mask=mask[:, :-1],
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, :-1],
-            past_key_values=cache,
+            past_key_values=known,
             use_cache=True,
         )
-        cache.batch_repeat_interleave(settings["num_beams"])
+        with_room(known, settings["num_beams"], settings["max_new_tokens"])
     found = causal.generate(
         input_ids=ids,
         attention_mask=mask,
-        past_key_values=cache,
+        past_key_values=known,
         eos_token_id=end_token,
         pad_token_id=end_token,
         **settings,

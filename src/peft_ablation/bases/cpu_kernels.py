@@ -1,13 +1,14 @@
-"""Linear layers, dropout and QuickGELU that lose less time on a CPU than torch's defaults.
+"""Linear layers, dropout and activations that lose less time on a CPU than torch's defaults.
 
 On x86 torch hands float32 products to MKL, which on AMD processors reaches half of what oneDNN does
 and on Intel's up to twice as much; and it draws one random number an element for dropout.
-transformers' QuickGELU is three operations forward and five back. Results are those of the modules
-replaced up to rounding, for dropout the same distribution from other draws. On a GPU all but
-QuickGELU is torch's.
+transformers' QuickGELU is three operations forward and five back, GPT-2's GELU eight and more.
+Results are those of the modules replaced up to rounding, for dropout the same distribution from
+other draws. On a GPU all but the activations is torch's.
 """
 
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +77,46 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return input @ weight.T + bias."""
-        if (
-            not _ONEDNN
-            or input.device.type != "cpu"
-            or not input.dtype == self.weight.dtype == torch.float32
-            or input.dim() < 2
-            or not input.numel()
-            or torch.is_autocast_enabled("cpu")
-        ):
-            return super().forward(input)
-        if self.packed is not None and not torch.is_grad_enabled():
-            return _product(input.contiguous(), self.packed, self.bias)
-        if not _LEARNS_BY_ONEDNN:
-            return super().forward(input)
-        # As a matrix: oneDNN's product of more dimensions is a view, which autograd forbids to
-        # change in place, as AdaLoRA does.
-        rows = input.contiguous().flatten(0, -2)
-        output: Tensor = _Linear.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return output if input.dim() == 2 else output.view(*input.shape[:-1], -1)
+        output = _by_onednn(input, self.weight, self.bias, self.packed)
+        return super().forward(input) if output is None else output
+
+
+def _by_onednn(
+    input: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | None
+) -> Tensor | None:
+    """Return input @ weight.T + bias, or None where torch's own product is to be taken."""
+    if (
+        not _ONEDNN
+        or input.device.type != "cpu"
+        or not input.dtype == weight.dtype == torch.float32
+        or input.dim() < 2
+        or not input.numel()
+        or torch.is_autocast_enabled("cpu")
+    ):
+        return None
+    if packed is not None and not torch.is_grad_enabled():
+        return _product(input.contiguous(), packed, bias)
+    if not _LEARNS_BY_ONEDNN:
+        return None
+    # As a matrix: oneDNN's product of more dimensions is a view, which autograd forbids to
+    # change in place, as AdaLoRA does.
+    rows = input.contiguous().flatten(0, -2)
+    output: Tensor = _Linear.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+    return output if input.dim() == 2 else output.view(*input.shape[:-1], -1)
+
+
+@cache
+def _transposed(kind: type[nn.Module]) -> type[nn.Module]:
+    """Return GPT-2's `Conv1D`, a linear layer that keeps its weight as (in, out), as `Linear`."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        output = _by_onednn(x, self.weight.t(), self.bias, self.packed)
+        result: Tensor = kind.forward(self, x) if output is None else output
+        return result
+
+    # Of the same name, by which methods and PEFT know what a module is.
+    namespace = {"forward": forward, "packed": None, "__module__": __name__}
+    return type(kind.__name__, (kind,), namespace)
 
 
 class _Dropout(torch.autograd.Function):
@@ -160,18 +183,27 @@ class QuickGelu(nn.Module):
 
 
 def lighten(model: nn.Module) -> None:
-    """Put these in place of every linear layer, dropout and QuickGELU of a (PEFT) GIT model.
+    """Put these in place of a model's linear layers, dropouts and such activations, also in PEFT's.
 
     Parameters and their names stay, so nothing that is saved or loaded changes.
     """
     for module in list(model.modules()):
         if type(module) is nn.Linear:
             module.__class__ = Linear
+        elif _is_conv1d(module):
+            module.__class__ = _transposed(type(module))
         for name, child in list(module.named_children()):
             if type(child) is nn.Dropout:
                 setattr(module, name, Dropout(child.p).train(child.training))
             elif type(child).__name__ == "QuickGELUActivation":
                 setattr(module, name, QuickGelu())
+            elif type(child).__name__ == "NewGELUActivation":
+                setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    kind = type(module)
+    return (kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D")
 
 
 def pack(model: nn.Module) -> None:
@@ -183,6 +215,8 @@ def pack(model: nn.Module) -> None:
     if not _ONEDNN:
         return
     for module in model.modules():
-        if type(module) is Linear and module.weight.device.type == "cpu":
-            weight = module.weight.detach()
-            module.packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        weight: Any = getattr(module, "weight", None)
+        if not hasattr(module, "packed") or weight.device.type != "cpu":
+            continue
+        matrix = weight.detach() if type(module) is Linear else weight.detach().t().contiguous()
+        module.packed = torch.ops.mkldnn._reorder_linear_weight(matrix, None)

@@ -1,13 +1,16 @@
-"""Linear, dropout and QuickGELU for the CPU against those of torch and transformers."""
+"""Linear layers, dropout and GELUs for the CPU against those of torch and transformers."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from test_git_model import batch, seen, tiny_git
+from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.activations import ACT2FN
+from transformers.pytorch_utils import Conv1D
 
 from peft_ablation.bases import cpu_kernels
+from peft_ablation.bases.architectures import model_architecture
 from peft_ablation.bases.cpu_kernels import Dropout, Linear, QuickGelu, dropout, lighten, pack
 from peft_ablation.bases.git import supervised_losses
 
@@ -239,3 +242,47 @@ def test_output_may_be_changed_in_place() -> None:
     expected = layer.weight.detach().sum(0).expand(2, 5, 4)
     assert values.grad is not None
     assert torch.allclose(values.grad, expected, atol=1e-6)
+
+
+def tiny_gpt2() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "vocab_size": 50}
+    no_dropout = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
+    return GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout))
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+def test_a_lightened_gpt2_keeps_weights_logits_and_gradients(
+    monkeypatch: pytest.MonkeyPatch, onednn: bool
+) -> None:
+    monkeypatch.setattr(cpu_kernels, "_LEARNS_BY_ONEDNN", onednn and cpu_kernels._ONEDNN)
+    ids, results = torch.arange(14).view(2, 7) * 3, []
+    for light in (False, True):
+        model = tiny_gpt2().train()
+        names = list(model.state_dict())
+        if light:
+            lighten(model)
+            layers = [m for m in model.modules() if isinstance(m, Conv1D)]
+            assert len(layers) == 8 and not any(type(m) is Conv1D for m in layers)
+            assert sum(isinstance(m, torch.nn.GELU) for m in model.modules()) == 2
+            assert list(model.state_dict()) == names
+            assert {m.kind for m in model_architecture(model).modules} >= {"Conv1D", "LayerNorm"}
+        logits = model(ids).logits
+        logits.pow(2).sum().backward()
+        results.append((logits, [p.grad for p in model.parameters()]))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-4)
+    for expected, found in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(expected, found, atol=1e-4, rtol=1e-3)
+
+
+def test_a_packed_gpt2_writes_the_same_and_still_learns() -> None:
+    ids, model = torch.arange(14).view(2, 7) * 3, tiny_gpt2().eval()
+    with torch.no_grad():
+        expected = model(ids).logits
+        lighten(model)
+        pack(model)
+        if cpu_kernels._ONEDNN:
+            assert model.transformer.h[0].mlp.c_fc.packed is not None
+        torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=1e-4)
+    model(ids).logits.sum().backward()
+    assert model.transformer.h[0].mlp.c_fc.weight.grad.abs().sum() > 0

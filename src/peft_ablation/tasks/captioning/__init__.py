@@ -81,6 +81,7 @@ class Captioning(Task):
     frozen_part = ("git.image_encoder.", "git.visual_projection.", "encoder.")
     nearest = _nearest("report")
     hub_kind = "image-to-text"
+    length_unit = "tokens"
     extras = (Extra("distinct_texts", "distinct texts"),)
     figures: ClassVar[Mapping[str, Figure]] = {
         "examples": Figure(
@@ -118,7 +119,7 @@ class Captioning(Task):
 
     @property
     def metrics(self) -> "tuple[Metric, ...]":
-        """The measures of the settings, the findings where a template reads them, the loss."""
+        """The measures of the settings, findings where a template reads them, the loss, variety."""
         from peft_ablation.metrics import texts
         from peft_ablation.metrics.findings import findings_metrics
 
@@ -130,7 +131,8 @@ class Captioning(Task):
         measured = [metric for name in self.settings["measures"] for metric in of_measure[name]()]
         template = self.settings["findings"]
         found = findings_metrics(template) if template else ()
-        return (*measured, *found, texts.token_loss())
+        variety = texts.variety_metrics(normalised=True)
+        return (*measured, *found, texts.token_loss(), *variety)
 
     def baselines(self) -> Mapping[str, Baseline]:
         """Return the commonest report, and the commonest findings."""
@@ -220,6 +222,21 @@ class Captioning(Task):
 
         images = ImageSource(assets["images"], assets.get("features"))
         return examples(table, images, base, self.settings)
+
+    def of_length(
+        self, examples: Any, base: str | Path, *, count: int, length: int
+    ) -> "AnyExamples":
+        """Return made-up texts of so many tokens, the prompt included, beside images."""
+        from peft_ablation.tasks.captioning.of_length import of_length
+
+        return of_length(examples, base, count, length)
+
+    def logits(self, model: "nn.Module", examples: Any, indices: "Indices") -> int:
+        """Return those of all supervised tokens over the vocabulary."""
+        head: Any = model.get_output_embeddings()  # type: ignore[operator]
+        words: int = head.weight.shape[0]
+        supervised: int = examples.weight(indices)
+        return supervised * words
 
     def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
         """Return the summed token loss."""

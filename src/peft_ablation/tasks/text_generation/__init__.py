@@ -16,7 +16,16 @@ from pydantic import (
 
 from peft_ablation.config.section import Seed
 from peft_ablation.errors import InputError
-from peft_ablation.tasks import Baseline, Claim, Control, Extra, Lookup, Task, TaskSettings
+from peft_ablation.tasks import (
+    Answer,
+    Baseline,
+    Claim,
+    Control,
+    Extra,
+    Lookup,
+    Task,
+    TaskSettings,
+)
 from peft_ablation.tasks.text_generation.chat_templates import template_text
 
 if TYPE_CHECKING:
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from peft_ablation.data.examples import Indices
     from peft_ablation.metrics.metric import Metric
     from peft_ablation.tasks.text_generation.conversations import Conversations
     from peft_ablation.tasks.text_generation.examples import WrittenExamples
@@ -69,7 +79,7 @@ class Settings(TaskSettings):
     """What is measured: `coco` is METEOR, ROUGE-L and CIDEr and needs Java, `answers` SQuAD's exact
     match and F1."""
     lowercase: bool = False
-    """BLEU and chrF ignore case."""
+    """BLEU, chrF and distinct-n ignore case."""
     headline: str | None = None
     """Metric that figures show and that must beat the commonest text; null: the first."""
 
@@ -133,6 +143,7 @@ class TextGeneration(Task):
     )  # fmt: skip
     tokenizer = True
     own_forward = True
+    answers = True
     example = "text"
     hub_kind = "text-generation"
     nearest = Lookup(
@@ -140,7 +151,8 @@ class TextGeneration(Task):
         "of all training prompts the one with the largest cosine of TF-IDF weights of words gives "
         "its first text; a model that is no better may have learnt to copy",
     )
-    extras = (Extra("distinct_texts", "distinct texts"), Extra("mean_words", "words a text", 1))
+    length_unit = "tokens"
+    extras = (Extra("distinct_texts", "distinct texts"),)
 
     @classmethod
     def needs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,7 +175,7 @@ class TextGeneration(Task):
 
     @property
     def metrics(self) -> "tuple[Metric, ...]":
-        """The measures of the settings, perplexity and the token loss."""
+        """The measures of the settings, perplexity, the token loss, variety and length."""
         from peft_ablation.metrics import texts
 
         lowercase = self.settings["lowercase"]
@@ -176,7 +188,8 @@ class TextGeneration(Task):
         }
         measured = [metric for name in self.settings["measures"] for metric in of_measure[name]()]
         loss = texts.token_loss()
-        return (*measured, loss, texts.perplexity(loss))
+        variety = texts.variety_metrics(lowercase=lowercase)
+        return (*measured, loss, texts.perplexity(loss), *variety)
 
     def _in_pairs(self, table: "pl.DataFrame") -> "pl.DataFrame":
         """Return a split with prompt and reference: of a conversation, its last turn's."""
@@ -209,12 +222,15 @@ class TextGeneration(Task):
         places = nearest_texts(known.select("prompt").rows(), asked)
         return columns_of(known, places, test, {"hypothesis": "reference"})
 
+    def answer(self, predictor: "Writer", question: str) -> Answer:
+        """Return what is written with the question as prompt, or as the user's only message."""
+        return predictor.answer(question)
+
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return how the texts vary."""
         from peft_ablation.metrics.texts import variety
 
-        words = predictions["hypothesis"].str.count_matches(r"\S+").mean()
-        return {**variety(predictions["hypothesis"].to_list()), "mean_words": words}
+        return variety(predictions["hypothesis"].to_list())
 
     def load_model(self, folder: str | Path) -> Any:
         """Return the causal language model of a local folder."""
@@ -237,6 +253,22 @@ class TextGeneration(Task):
         from peft_ablation.tasks.text_generation.conversations import token_counts
 
         return token_counts(table, base, self.settings)
+
+    def of_length(
+        self, examples: Any, base: str | Path, *, count: int, length: int
+    ) -> "WrittenExamples":
+        """Return made-up texts of which so many tokens are read."""
+        from peft_ablation.tasks.text_generation.of_length import of_length
+
+        return of_length(examples, base, count, length)
+
+    def logits(self, model: "nn.Module", examples: Any, indices: "Indices") -> int:
+        """Return those of all supervised tokens over the vocabulary."""
+        from peft_ablation.bases.causal import causal_of
+
+        words: int = causal_of(model).get_output_embeddings().weight.shape[0]
+        supervised: int = examples.weight(indices)
+        return supervised * words
 
     def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
         """Return the summed token loss."""
