@@ -382,6 +382,16 @@ def test_a_tokenizer_that_lacks_the_templates_tokens_is_one_line(tmp_path, chat_
     assert len(examples_of(tmp_path, base, chat_template="plain")) == 3
 
 
+def test_a_tokenizer_without_an_end_is_one_line_where_the_template_writes_it(tmp_path, chat_base):
+    base = tmp_path / "endless"
+    shutil.copytree(chat_base, base)
+    tokenizer = tokenizer_of(base)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(base)
+    assert "has no end token (eos_token)" in refusal(tmp_path, base, chat_template="plain")
+    assert len(examples_of(tmp_path, base)) == 3
+
+
 @pytest.mark.parametrize(
     ("template", "told"),
     [

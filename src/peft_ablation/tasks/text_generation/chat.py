@@ -37,7 +37,7 @@ class Chat:
         """Load the tokenizer of a local base; `template` is a name, or the text of one.
 
         Raises `InputError` for a tokenizer that has no template of its own (if that is asked for),
-        lacks the template's tokens, or does not know where its characters become tokens, and for a
+        lacks the template's tokens, or does not know which characters a token is made of, and for a
         template that ends no turn by a token of its own.
         """
         from transformers import AutoTokenizer
@@ -57,6 +57,11 @@ class Chat:
             raise InputError(
                 f"base {base}: its tokenizer does not tell which characters a token is made of, "
                 "expected a fast one (tokenizer.json)"
+            )
+        if "eos_token" in self.template and self.tokenizer.eos_token is None:
+            raise InputError(
+                f"base {base}: its tokenizer has no end token (eos_token), which the chat template "
+                "writes; set one in tokenizer_config.json, or give another task.chat_template"
             )
         if text is not None:
             self._check_tokens(template)
