@@ -65,6 +65,7 @@ else:
     include: "workflow/rules/likelihoods.smk"
     include: "workflow/rules/questions.smk"
     include: "workflow/rules/sweep.smk"
+    include: "workflow/rules/tokens.smk"
     include: "workflow/rules/compare.smk"
     include: "workflow/rules/memory.smk"
     include: "workflow/rules/audit.smk"

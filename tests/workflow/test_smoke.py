@@ -20,6 +20,7 @@ DATA = {
     "e2e_food": "e2e-nlg",
     "e2e_gpt2": "e2e-nlg",
     "e2e_stories": "e2e-nlg",
+    "instruct_llama_qlora": "instructions",
     "glue_cola": "glue-slices",
     "glue_stsb": "glue-slices",
 }
@@ -46,7 +47,7 @@ DRAWN = {
 """One of each task, and those with figures of their own, run to the figures: the others would draw
 the same ones."""
 SHIPPED = {path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")}
-TEXTS = ("e2e_", "glue_")
+TEXTS = ("e2e_", "glue_", "instruct_")
 
 
 def smoke(study: str, folder: Path, snakemake: Snakemake, request: pytest.FixtureRequest) -> None:

@@ -10,6 +10,7 @@ rule compare_arms:
         by_group=rules.compare_by_group.output,
         likelihoods=LIKELIHOODS,
         **({"sweeps": SWEEP_TABLES} if SWEEP_TABLES else {}),
+        tokens=TOKENS,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,

@@ -17,6 +17,7 @@ with job(snakemake.log[0]):
                 strict=True,
             )
         ),
+        tokens=snakemake.input.get("tokens") or None,
         accounts=snakemake.input.accounts,
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),
         views=snakemake.input.get("views"),

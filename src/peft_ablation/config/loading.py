@@ -381,6 +381,7 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}: {error}") from None
         try:
             method.check(architecture)
+            _check_recomputation(study, name, method)
             if method.wraps_forward and config.task.own_forward:
                 raise InputError(
                     f"method: {study.arms[name].method} wraps the whole forward pass, which task "
@@ -395,6 +396,17 @@ def _check(config: Config, where: str) -> None:
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     _check_memory(config, where)
+
+
+def _check_recomputation(study: Study, name: str, method: Method) -> None:
+    """Refuse gradient checkpointing for a method that it would undo."""
+    own = study.arms[name].gradient_checkpointing
+    asked = study.train.gradient_checkpointing if own is None else own
+    if asked and not method.recomputes:
+        raise InputError(
+            f"gradient_checkpointing: method {study.arms[name].method} gives each layer keys and "
+            "values, which gradient checkpointing drops; set it to false for this arm"
+        )
 
 
 def _check_questions(config: Config) -> None:
