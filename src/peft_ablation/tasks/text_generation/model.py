@@ -1,6 +1,6 @@
 """A causal language model of transformers: its loss, and the texts that it writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Writer:
         if template:
             chat = Chat(base, template)
             self.tokenizer, self.end_token = chat.tokenizer, chat.end_token
-            self.prompt = chat.prompt
+            self.prompt: Callable[[str], list[int]] = chat.prompt
         else:
             self.tokenizer = load_tokenizer(base)
             self.end_token = self.tokenizer.eos_token_id
