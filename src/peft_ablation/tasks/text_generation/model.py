@@ -72,9 +72,9 @@ class Writer:
             self.tokenizer, self.end_token = chat.tokenizer, chat.end_token
             self.prompt: Callable[[str], list[int]] = chat.prompt
         else:
-            self.tokenizer = load_tokenizer(base)
-            self.end_token = self.tokenizer.eos_token_id
-            self.prompt = lambda text: prompts_of([text], self.tokenizer, settings)[0]
+            self.tokenizer = tokenizer = load_tokenizer(base)
+            self.end_token = tokenizer.eos_token_id
+            self.prompt = lambda text: prompts_of([text], tokenizer, settings)[0]
         # What a base's own generation_config says would mix with the study's settings.
         causal_of(self.model).generation_config = _plain()
 
