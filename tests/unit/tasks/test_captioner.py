@@ -368,6 +368,17 @@ def test_an_adapter_reloads_as_it_was_by_peft_alone_and_merges(captioners, study
     assert together["nll"] == pytest.approx(apart["nll"], rel=1e-4)
 
 
+def test_colours_are_shifted_as_grey_is():
+    image = torch.randint(0, 256, (2, 6, 6, 3), dtype=torch.uint8)
+    task = task_of(shift_augmentation=2)
+    moved = []
+    for batch in (image, *image.unbind(-1)):
+        torch.manual_seed(4)
+        moved.append(task.augment({"image": batch})["image"])
+    assert torch.equal(moved[0], torch.stack(moved[1:], -1))
+    assert not torch.equal(moved[0], image)
+
+
 def test_shuffled_gives_each_caption_another_image(captioners, study):
     examples = examples_of(study, captioners["one_width"])
     changed = task_of().shuffled(examples, 3)

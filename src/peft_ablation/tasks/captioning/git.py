@@ -57,17 +57,19 @@ class SummedLoss(SupervisedLoss):
 
 
 def shifted(image: Tensor, most: int) -> Tensor:
-    """Translate pixels (B, H, W) at random by up to `most`, the border repeated; one shift a call.
+    """Translate pixels (B, H, W[, 3]) at random by up to `most`; one shift a call.
 
-    Cached features stay as they are.
+    The border is repeated. Cached features stay as they are.
     """
     if not most or image.dtype != torch.uint8:
         return image
     down, right = (int(v) for v in torch.randint(-most, most + 1, (2,)))
-    padded = torch.nn.functional.pad(image[:, None].float(), (most,) * 4, mode="replicate")
-    side = image.shape[-1]
+    channels = image.permute(0, 3, 1, 2) if image.dim() == 4 else image[:, None]
+    padded = torch.nn.functional.pad(channels.float(), (most,) * 4, mode="replicate")
+    side = image.shape[2]
     top, left = most + down, most + right
-    return padded[:, 0, top : top + side, left : left + side].to(torch.uint8)
+    moved = padded[:, :, top : top + side, left : left + side].to(torch.uint8)
+    return moved.permute(0, 2, 3, 1) if image.dim() == 4 else moved[:, 0]
 
 
 class CaptionPredictor:
