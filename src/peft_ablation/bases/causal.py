@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from peft_ablation.bases.vocabulary import vocabulary_losses
 
@@ -37,24 +37,33 @@ def token_losses(
     reference that a token belongs to. `given` goes to the model as it is: what a decoder attends
     to besides, say.
     """
-    causal, targets = causal_of(model), batch["targets"]
+    causal = causal_of(model)
     told: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False, **given}
     if "reference" in batch:
-        told["attention_mask"] = _own_reference(batch["reference"])
+        told["attention_mask"] = own_reference(batch["reference"])
         told["position_ids"] = batch["position_ids"]
     hidden = causal.base_model(**told).last_hidden_state
+    head = causal.get_output_embeddings()
+    return told_losses(hidden, batch, head, label_smoothing=label_smoothing)
+
+
+def told_losses(
+    hidden: Tensor, batch: Mapping[str, Tensor], head: nn.Module, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return what `token_losses` does, of the last hidden states (B, T, width) of its batch."""
+    targets = batch["targets"]
     first = hidden.shape[1] * torch.arange(len(targets), device=targets.device)[:, None]
     supervised = (targets != IGNORED).flatten().nonzero()[:, 0]
     places = (first + batch["sources"]).flatten()[supervised]
     return vocabulary_losses(
         hidden.flatten(0, 1).index_select(0, places),
-        causal.get_output_embeddings(),
+        head,
         targets.flatten()[supervised],
         label_smoothing=label_smoothing,
     )
 
 
-def _own_reference(reference: Tensor) -> Tensor:
+def own_reference(reference: Tensor) -> Tensor:
     """Return who may attend to whom, (B, 1, T, T) bool: the prompt and oneself, backwards."""
     own = reference[:, :, None] == reference[:, None, :]
     prompt = (reference == 0)[:, None, :]
