@@ -7,7 +7,7 @@ import polars as pl
 
 from peft_ablation.errors import InputError
 
-COLUMNS: Final = {
+COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "id": pl.String, "title": pl.String, "context": pl.String, "question": pl.String,
     "answers": pl.List(pl.String),
 }  # fmt: skip
