@@ -21,6 +21,7 @@ DATA = {
     "e2e_gpt2": "e2e-nlg",
     "squad_gpt2_ranks": "squad-xquad-en",
     "e2e_stories": "e2e-nlg",
+    "instruct_llama_qlora": "instructions",
     "glue_cola": "glue-slices",
     "glue_stsb": "glue-slices",
 }
@@ -50,7 +51,7 @@ DRAWN = {
 """One of each task, and those with figures of their own, run to the figures: the others would draw
 the same ones."""
 SHIPPED = {path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")}
-TEXTS = ("e2e_", "glue_", "squad_")
+TEXTS = ("e2e_", "glue_", "instruct_", "squad_")
 
 
 def smoke(study: str, folder: Path, snakemake: Snakemake, request: pytest.FixtureRequest) -> None:

@@ -10,6 +10,7 @@ rule compare_arms:
         costs=runs(f"{RUN}/cost.json"),
         by_group=rules.compare_by_group.output,
         likelihoods=LIKELIHOODS,
+        tokens=TOKENS,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
@@ -268,3 +269,4 @@ rule plot_comparison:
         SWEEP_FIGURES,
         TASK_FIGURES,
         CLAIM_FIGURES,
+        QUESTION_PAGES,

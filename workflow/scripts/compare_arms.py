@@ -18,6 +18,7 @@ with job(snakemake.log[0]):
                 strict=False,
             )
         ),
+        tokens=snakemake.input.get("tokens") or None,
         accounts=snakemake.input.accounts,
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),
         views=snakemake.input.get("views"),

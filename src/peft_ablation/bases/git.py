@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from peft_ablation.bases.cpu_kernels import dropout, lighten
 from peft_ablation.bases.pixels import Normalize
@@ -66,7 +67,17 @@ def _keys_values(layer: Any, hidden: Tensor) -> LayerCache:
 
 
 def _layer_output(layer: Any, hidden: Tensor, cache: LayerCache, mask: Tensor | None) -> Tensor:
-    """Run one decoder layer for the queries `hidden` against given keys and values."""
+    """Run one decoder layer for the queries `hidden` against given keys and values.
+
+    With gradient checkpointing all but the keys and values is computed again.
+    """
+    if not (layer.training and layer.gradient_checkpointing):
+        return _run_layer(layer, hidden, cache, mask)
+    output: Tensor = checkpoint(_run_layer, layer, hidden, cache, mask, use_reentrant=False)
+    return output
+
+
+def _run_layer(layer: Any, hidden: Tensor, cache: LayerCache, mask: Tensor | None) -> Tensor:
     attention = _attention(layer)
     query = _split(attention.query(hidden), attention.num_attention_heads)
     context = _attend(query, *cache, mask, attention.dropout.p if layer.training else 0.0)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     """Makes the task's model of a local folder, such as a base."""
 
 
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
+"""Optimizers by name, as `optim` of transformers' Trainer has them but for the first, its
+`adamw_torch_fused`; see `training/optimizers.py`."""
+
+
 class ArmSettings(Section):
     """Keys of an arm that every method has."""
 
@@ -41,6 +46,11 @@ class ArmSettings(Section):
     """What this arm starts from, where it is not the study's `base`."""
     init_from: RunOf | None = None
     """A run whose trained weights (an adapter's, say) this arm starts from; new heads stay new."""
+    optimizer: Optimizer | None = None
+    """The optimizer of this arm; null: the study's, `train.optimizer`."""
+    gradient_checkpointing: bool | None = None
+    """Whether this arm computes activations again; null: as the study,
+    `train.gradient_checkpointing`."""
     as_published: AsPublished | None = None
     """Defects of a published protocol, switched on to see what they do; null: none."""
 
@@ -155,6 +165,14 @@ class Method(ABC):
         """Whether `load` gives the base's own modules, with all that was trained in their weights.
 
         Else something is kept beside them.
+        """
+        return True
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether it stays what it is under gradient checkpointing.
+
+        That drops keys and values which a layer is given from outside, with a warning alone.
         """
         return True
 
