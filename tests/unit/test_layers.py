@@ -27,13 +27,14 @@ LAYERS: list[set[str]] = [
     {"verify"},
     # How a section is written, and what needs no more.
     {"config.section"},
-    {"config.site", "config.arms", "config.swept", "config.tune", "config.memory"},
+    {"config.site", "config.arms", "config.swept", "config.tune"},
     {"data"},
     {"sources"},
     {"metrics"},
     {"bases"},
     {"config.base", "as_published"},
-    {"methods", "tasks"},
+    {"methods", "tasks", "config.questions"},
+    {"config.memory"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},
     {"config.loading"},

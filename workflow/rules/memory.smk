@@ -2,17 +2,25 @@
 # figures/memory.*. On demand alone: `snakemake memory_table`.
 from peft_ablation.comparison.memory import read_published_memory
 
-MEMORY = CONFIG.memory
 MEMORY_SEED = STUDY.train.seeds[0]
 
 if TRAINED:
+
+    # Asked for by few runs: what is read for it is read when it is planned, and not before.
+    def measured_arms(wildcards=None):
+        """Return the arms whose steps are measured."""
+        return CONFIG.memory["arms"]
+
+    def caching_arms(wildcards=None):
+        """Return those of them that read the output of a frozen part from a cache."""
+        return [arm for arm in measured_arms() if reads_features(arm)]
 
     rule measure_memory:
         input:
             **({"images": IMAGES} if TASK.images else {}),
             train=SPLITS["train"],
-            bases=[BASES[arm].format(seed=MEMORY_SEED) for arm in MEMORY["arms"]],
-            features=[features_of(arm) for arm in MEMORY["arms"] if reads_features(arm)],
+            bases=lambda wildcards: [BASES[arm].format(seed=MEMORY_SEED) for arm in measured_arms()],
+            features=lambda wildcards: [features_of(arm) for arm in caching_arms()],
         output:
             table=report(
                 f"{RESULTS}/memory/memory.csv",
@@ -32,11 +40,11 @@ if TRAINED:
             runtime=240,
         params:
             task=task_protocol(),
-            arms={arm: arm_protocol(arm) for arm in MEMORY["arms"]},
-            train=settings(STUDY.train),
+            arms=lambda wildcards: {arm: arm_protocol(arm) for arm in measured_arms()},
+            train=lambda wildcards: {arm: protocol(STUDY.train, arm) for arm in measured_arms()},
             seed=MEMORY_SEED,
-            memory=MEMORY,
-            cached=[arm for arm in MEMORY["arms"] if reads_features(arm)],
+            memory=lambda wildcards: CONFIG.memory,
+            caching=caching_arms,
         message:
             "Measuring the memory of training steps"
         script:

@@ -6,13 +6,13 @@ from peft_ablation.training.memory import measure_memory
 with job(snakemake.log[0]):
     conduct = snakemake.config["conduct"]
     images = {name: path for name, path in snakemake.input.items() if name == ASSETS[0]}
-    features = dict(zip(snakemake.params.cached, snakemake.input.features, strict=True))
+    features = dict(zip(snakemake.params.caching, snakemake.input.features, strict=True))
     measure_memory(
         {
             arm: RunInputs(
                 task={**snakemake.params.task, **conduct["task"]},
                 arm=snakemake.params.arms[arm],
-                settings=snakemake.params.train,
+                settings={**snakemake.params.train[arm], **conduct["train"]},
                 seed=snakemake.params.seed,
                 base=base,
                 train=snakemake.input.train,

@@ -66,6 +66,15 @@ def _brief(error: Exception) -> str:
     return said if len(said) <= 120 else f"{said[:120]}…"
 
 
+def stored_bytes(weights: int, how: FourBits) -> float:
+    """Return the bytes of so many weights: half a byte each, and a scale for each block of 64.
+
+    A scale is a float32; with double quantisation 8 bits, and a float32 for each 256 scales.
+    """
+    scale = 1 + 4 / 256 if how.double_quant else 4
+    return weights * (0.5 + scale / 64)
+
+
 def quantise(model: nn.Module, names: Iterable[str], how: FourBits, library: Any) -> None:
     """Put the linear layers `names` of a model on the CPU into 4 bits, in place.
 

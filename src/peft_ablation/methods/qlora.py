@@ -25,7 +25,7 @@ from peft_ablation.bases.architectures import (
     model_architecture,
 )
 from peft_ablation.errors import InputError
-from peft_ablation.methods import ArmSettings
+from peft_ablation.methods import ArmSettings, Weights
 from peft_ablation.methods._modules import within
 from peft_ablation.methods.lora import Lora, LoraSettings
 
@@ -115,6 +115,18 @@ class Qlora(Lora):
         return super().apply(
             model, seed=seed, heads=heads, steps=steps, batches=batches, state=state
         )
+
+    def expected_weights(self, model: "nn.Module", *, heads: Sequence[str], steps: int) -> Weights:
+        """Return LoRA's, with the frozen linear layers in 4 bits; nothing is quantised for it."""
+        from peft_ablation.bases.quantisation import stored_bytes
+
+        names = _quantised(model_architecture(model), [*heads, *_output(model)])
+        whole: list[Any] = [model.get_submodule(name).weight for name in names]
+        plain = Lora(self.arm).expected_weights(model, heads=heads, steps=steps)
+        saved = sum(weight.nbytes for weight in whole) - stored_bytes(
+            sum(weight.numel() for weight in whole), self._four_bits
+        )
+        return Weights(plain.frozen - saved, plain.trained)
 
     def load(self, load_model: "LoadModel", base: str | Path, folder: str | Path) -> "nn.Module":
         """Return the base, rounded to its 4 bits, in float32, with the adapter merged into it."""

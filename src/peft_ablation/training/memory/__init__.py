@@ -22,6 +22,7 @@ from typing import Any, Final
 from peft_ablation.artifacts import read_json, write_json, write_table
 from peft_ablation.errors import InputError
 from peft_ablation.methods import open_method
+from peft_ablation.training.checkpoint import LATER
 from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.launch import own_devices
 
@@ -43,11 +44,8 @@ COLUMNS: Final = (
 )  # fmt: skip
 """Columns of memory.csv; megabytes are 10⁶ bytes."""
 
-VARIED: Final[Mapping[str, tuple[str, Any]]] = {
-    "gradient_checkpointing": ("gradient_checkpointing", False),
-    "optimizers": ("optimizer", "adamw"),
-}
-"""Lists of a `memory:` section: the setting of training that each varies, and its default."""
+VARIED: Final = {"gradient_checkpointing": "gradient_checkpointing", "optimizers": "optimizer"}
+"""Lists of a `memory:` section, and the setting of training that each varies."""
 
 _NUMBERS: Final = ("peak_mb", "reserved_peak_mb", "kept_for_backward_mb", "expected_mb")
 _WHOLE: Final = ("rank", "batch_size", "length", "supervised")
@@ -73,13 +71,13 @@ def configurations(memory: Mapping[str, Any], runs: Mapping[str, RunInputs]) -> 
     found = []
     for arm, given in runs.items():
         lists = {
-            key: memory.get(key) or [given.settings.get(setting, default)]
-            for key, (setting, default) in VARIED.items()
+            key: memory[key] or [given.settings.get(setting, LATER[setting])]
+            for key, setting in VARIED.items()
         }
         for length, batch_size, *values in product(
             memory["lengths"] or [None], memory["batch_sizes"], *lists.values()
         ):
-            settings = dict(zip((name for name, _ in VARIED.values()), values, strict=True))
+            settings = dict(zip(VARIED.values(), values, strict=True))
             found.append(Configuration(arm, batch_size, length, settings))
     return found
 
@@ -125,6 +123,9 @@ def _expected(runs: Mapping[str, RunInputs], memory: Mapping[str, Any]) -> Mappi
 
 
 def _measured(given: RunInputs, one: Configuration) -> dict[str, Any]:
+    if one.settings["gradient_checkpointing"] and not open_method(given.arm).recomputes:
+        reason = f"method {given.arm['method']} cannot have gradient checkpointing"
+        return {"status": REFUSED, "reason": reason}
     changed = {
         **given.settings, **one.settings, "batch_size": one.batch_size, "micro_batch_size": None,
         "halve_batch_on_oom": False,

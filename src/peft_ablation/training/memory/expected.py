@@ -1,16 +1,16 @@
 """What a formula expects a step to hold, before anything is trained."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import torch
-from torch import Tensor
 
 from peft_ablation.errors import InputError
-from peft_ablation.methods import Weights, open_method
+from peft_ablation.methods import Optimizer, Weights, open_method
 from peft_ablation.tasks import open_task
 from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.memory.sizes import batch_of
+from peft_ablation.training.optimizers import state_bytes
 
 LOGIT: Final = 4
 """Bytes of a logit: losses are computed in float32."""
@@ -45,7 +45,10 @@ def expected(given: RunInputs, sizes: Sequence[tuple[int, int | None]]) -> dict[
     weights = method.expected_weights(model, heads=task.heads_of(model), steps=steps)
     return {
         "held": held_mb(weights),
-        "optimizer": {"adamw": {"optimizer": state_bytes(weights.trained) / 1e6}},
+        "optimizer": {
+            name: {"optimizer": state_bytes(name, weights.trained) / 1e6}
+            for name in get_args(Optimizer)
+        },
         "sizes": found,
     }
 
@@ -55,8 +58,3 @@ def held_mb(weights: Weights) -> dict[str, float]:
     trained = sum(parameter.nbytes for parameter in weights.trained)
     held = {"frozen": weights.frozen, "trained": trained, "gradients": trained}
     return {name: value / 1e6 for name, value in held.items()}
-
-
-def state_bytes(parameters: Sequence[Tensor]) -> float:
-    """Return the bytes of AdamW's two moments and its count of steps."""
-    return sum(2 * parameter.nbytes + 4 for parameter in parameters)
