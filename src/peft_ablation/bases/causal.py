@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from peft_ablation.bases.vocabulary import vocabulary_losses
 
@@ -37,7 +38,7 @@ def token_losses(
     reference that a token belongs to.
     """
     causal, targets = causal_of(model), batch["targets"]
-    told: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    told: dict[str, Any] = {**_read(causal, batch["input_ids"]), "use_cache": False}
     if "reference" in batch:
         told["attention_mask"] = _own_reference(batch["reference"])
         told["position_ids"] = batch["position_ids"]
@@ -51,6 +52,24 @@ def token_losses(
         targets.flatten()[supervised],
         label_smoothing=label_smoothing,
     )
+
+
+def _read(causal: Any, ids: Tensor) -> dict[str, Tensor]:
+    """Return what a model reads: tokens, or what its embedding makes of them.
+
+    An embedding that is the head's weight too has that gradient already. On a CPU another of the
+    same size, nearly all zeros, to be added to it would cost as much as a layer.
+    """
+    embedding, head = causal.get_input_embeddings(), causal.get_output_embeddings()
+    if (
+        type(embedding) is nn.Embedding
+        and embedding.weight is getattr(head, "weight", None)
+        and embedding.weight.requires_grad
+        and embedding.padding_idx is None
+        and ids.device.type == "cpu"
+    ):
+        return {"inputs_embeds": functional.embedding(ids, embedding.weight, sparse=True)}
+    return {"input_ids": ids}
 
 
 def _own_reference(reference: Tensor) -> Tensor:
