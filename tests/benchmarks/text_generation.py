@@ -49,7 +49,6 @@ from peft_ablation.data.examples import Indices
 from peft_ablation.methods import method_class, open_method
 from peft_ablation.tasks.text_generation import Settings, TextGeneration
 from peft_ablation.tasks.text_generation.examples import WrittenExamples
-from peft_ablation.tasks.text_generation.model import SummedLoss
 from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.prefetch import prefetched
 from peft_ablation.training.run import Run
@@ -384,37 +383,43 @@ def beams(options: argparse.Namespace) -> Iterator[str]:
         theirs, ours = base_model(model).to(DEVICE), base_model(model)
         lighten(ours)
         pack(ours.to(DEVICE))
-        end = words_of(model) - 1
         for rows, rule in ((1, "none"), (8, "none"), (8, "length 0.9, no-repeat 4")):
-            prompts = drawn([(PROMPT, [1])] * rows, end).prompts
-            settings = {
-                "max_new_tokens": NEW, "num_beams": BEAMS, "do_sample": False, **rules[rule]
-            }  # fmt: skip
-            ids = torch.tensor(prompts, device=DEVICE)
-            found: dict[str, Any] = {}
-
-            def generate(ids: torch.Tensor = ids, settings: Any = settings) -> None:
-                written = theirs.generate(
-                    input_ids=ids, attention_mask=torch.ones_like(ids), eos_token_id=end,
-                    pad_token_id=end, **settings,
-                )  # fmt: skip
-                found["theirs"] = written[:, PROMPT:].tolist()
-
-            def shared(prompts: Any = prompts, settings: Any = settings) -> None:
-                found["ours"] = write(ours, prompts, end, settings)
-
-            seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-            with torch.no_grad():
-                for number in range(options.rounds + 1):
-                    for side, work in (("ours", shared), ("theirs", generate)):
-                        took = timed(work)
-                        if number:
-                            seconds[side].append(took)
-                    assert found["ours"] == found["theirs"], "other tokens"
-                    assert {len(text) for text in found["ours"]} == {NEW}
+            seconds = in_beams(model, ours, theirs, rows, rules[rule], options.rounds)
             rate = rows * NEW / statistics.median(seconds["ours"])
             told = ratios(seconds, "theirs", "ours")
             yield f"| {model} | {rows} | {rule} | {told} | {rate:,.0f} |"
+
+
+def in_beams(
+    model: str, ours: Any, theirs: Any, rows: int, rules: Mapping[str, Any], rounds: int
+) -> dict[str, list[float]]:
+    """Return seconds of each round of each side; the first is not counted."""
+    end = words_of(model) - 1
+    prompts = drawn([(PROMPT, [1])] * rows, end).prompts
+    ids = torch.tensor(prompts, device=DEVICE)
+    settings = {"max_new_tokens": NEW, "num_beams": BEAMS, "do_sample": False, **rules}
+    found: dict[str, list[list[int]]] = {}
+
+    def generate() -> None:
+        written = theirs.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), eos_token_id=end,
+            pad_token_id=end, **settings,
+        )  # fmt: skip
+        found["theirs"] = written[:, PROMPT:].tolist()
+
+    def shared() -> None:
+        found["ours"] = write(ours, prompts, end, settings)
+
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    with torch.no_grad():
+        for number in range(rounds + 1):
+            for side, work in (("ours", shared), ("theirs", generate)):
+                took = timed(work)
+                if number:
+                    seconds[side].append(took)
+            assert found["ours"] == found["theirs"], "other tokens"
+            assert {len(text) for text in found["ours"]} == {NEW}
+    return seconds
 
 
 def references(options: argparse.Namespace) -> Iterator[str]:

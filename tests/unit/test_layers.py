@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"metrics"},
     {"bases"},
     {"config.base", "as_published"},
-    {"methods", "tasks"},
+    {"methods", "tasks", "config.questions"},
     {"config.memory"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},

@@ -19,7 +19,9 @@ DATA = {
     "e2e_near": "e2e-nlg",
     "e2e_food": "e2e-nlg",
     "e2e_gpt2": "e2e-nlg",
+    "squad_gpt2_ranks": "squad-xquad-en",
     "e2e_stories": "e2e-nlg",
+    "instruct_llama_qlora": "instructions",
     "glue_cola": "glue-slices",
     "glue_stsb": "glue-slices",
 }
@@ -28,10 +30,13 @@ ALIKE = {"glue_mnli", "glue_mrpc", "glue_qnli", "glue_qqp", "glue_rte", "glue_ss
 """GLUE studies that differ from the two above in their columns alone, which are read elsewhere."""
 TWINS = {
     "mimic_cxr_target_modules", "mimic_cxr_ranks", "mimic_cxr_methods",
-    "phantom_cxr_target_modules", "phantom_cxr_ranks", "phantom_cxr_tuned",
+    "phantom_cxr_target_modules", "phantom_cxr_ranks", "phantom_cxr_tuned", "e2e_gpt2_ranks",
+    "e2e_gpt2_small_ranks", "e2e_gpt2_large_ranks", "squad_gpt2_small_ranks",
+    "squad_gpt2_large_ranks",
 }  # fmt: skip
 """Studies with the data and the smoke of one that is run, and other arms, which unit tests and
-test_tuned_study.py run; that their smoke plans its jobs is a test of test_dry_run.py."""
+test_tuned_study.py run; that their smoke plans its jobs is a test of test_dry_run.py, and of those
+of GPT-2 one of test_rank_studies.py."""
 AUDITS = {"mimic_cxr_git_as_published", "phantom_cxr_audit", "phantom_cxr_audit_image_split"}
 """Studies whose smoke would repeat those of phantom_cxr_as_published and of what they extend."""
 PROTOCOLS = {"glue_roberta"}
@@ -46,14 +51,16 @@ DRAWN = {
 """One of each task, and those with figures of their own, run to the figures: the others would draw
 the same ones."""
 SHIPPED = {path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")}
-TEXTS = ("e2e_", "glue_")
+TEXTS = ("e2e_", "glue_", "instruct_", "squad_")
 
 
 def smoke(study: str, folder: Path, snakemake: Snakemake, request: pytest.FixtureRequest) -> None:
     words = [f"study={study}", "smoke=true"]
     if study in DATA:
         words.append(f"data_root={request.getfixturevalue('shared_data') / DATA[study]}")
-    target = () if study in DRAWN else ("compare_arms",)
+    # The figure over rank is that of one study; without a target all figures are drawn.
+    swept = ("plot_r_sweep",) if study.endswith("_ranks") else ()
+    target = () if study in DRAWN else ("compare_arms", *swept)
     snakemake(folder, *target, "--config", *words)
     comparison = folder / "results" / f"{study}.smoke" / "comparison" / "comparison.md"
     assert "Its scores mean nothing." in comparison.read_text()

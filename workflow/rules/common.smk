@@ -5,6 +5,7 @@ from peft_ablation.as_published import of_training
 from peft_ablation.comparison.captions import caption
 from peft_ablation.comparison.published import read_published
 from peft_ablation.config.loading import load_config
+from peft_ablation.config.questions import INSTRUCT, untouched
 from peft_ablation.config.runs import data_terms, runs_needed
 from peft_ablation.config.swept import SWEPT
 from peft_ablation.errors import InputError

@@ -4,12 +4,13 @@
 rule compare_arms:
     input:
         **({"forgetting": FORGOTTEN} if STUDY.forgetting else {}),
+        **({"sweeps": SWEEP_TABLES} if SWEEP_TABLES else {}),
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
         by_group=rules.compare_by_group.output,
         likelihoods=LIKELIHOODS,
-        **({"sweeps": SWEEP_TABLES} if SWEEP_TABLES else {}),
+        tokens=TOKENS,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
@@ -44,6 +45,7 @@ rule compare_arms:
         mem_mb=4000,
         runtime=30,
     params:
+        **({"swept": list(SWEEPS)} if SWEEPS else {}),
         runs=[(arm, seed) for arm in STUDY.arms for seed in STUDY.train.seeds],
         arms={name: settings(arm) for name, arm in STUDY.arms.items()},
         tuned=list(GRIDS),
@@ -54,7 +56,6 @@ rule compare_arms:
         config=settings(STUDY),
         confidence=STUDY.score.confidence,
         published=PUBLISHED,
-        **({"swept": list(SWEEPS)} if SWEEPS else {}),
     message:
         "Comparing arms"
     script:
@@ -268,3 +269,4 @@ rule plot_comparison:
         SWEEP_FIGURES,
         TASK_FIGURES,
         CLAIM_FIGURES,
+        QUESTION_PAGES,

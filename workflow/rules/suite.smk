@@ -34,9 +34,7 @@ TABLES, WORDS, ESTIMATES = (
     for name in ("comparison.csv", "words.json", "estimates.json")
 )
 # Studies with arms that differ in one number alone: those of each swept key.
-SWEPT_STUDIES = {
-    key: [member for member in SUITE.studies if key in member.swept] for key in SWEPT
-}
+SWEPT_STUDIES = {key: [member for member in SUITE.studies if key in member.swept] for key in SWEPT}
 SWEEPS = [(member.name, key) for key in SWEPT for member in SWEPT_STUDIES[key]]
 SWEEP_TABLES = [
     f"{member.results}/comparison/{key}_{table}.csv"
@@ -68,10 +66,10 @@ for member in SUITE.by_need:
 
 rule compare_studies:
     input:
+        **({"sweeps": SWEEP_TABLES} if SWEEPS else {}),
         tables=TABLES,
         words=WORDS,
         estimates=ESTIMATES,
-        **({"sweeps": SWEEP_TABLES} if SWEEPS else {}),
     output:
         table=report(
             f"{ACROSS}/comparison/suite.csv",
@@ -106,12 +104,12 @@ rule compare_studies:
         mem_mb=2000,
         runtime=30,
     params:
+        **({"swept": SWEEPS} if SWEEPS else {}),
         suite=SUITE.name,
         title=SUITE.title,
         studies=NAMES,
         confidence=FIRST.score.confidence,
         published=PUBLISHED,
-        **({"swept": SWEEPS} if SWEEPS else {}),
     message:
         "Comparing arms across studies"
     script:
@@ -177,8 +175,14 @@ for swept_key in SWEPT:
             name:
                 f"plot_{swept_key}_sweep"
             input:
-                points=[f"{m.results}/comparison/{swept_key}_sweep.csv" for m in SWEPT_STUDIES[swept_key]],
-                spreads=[f"{m.results}/comparison/{swept_key}_spread.csv" for m in SWEPT_STUDIES[swept_key]],
+                points=[
+                    f"{m.results}/comparison/{swept_key}_sweep.csv"
+                    for m in SWEPT_STUDIES[swept_key]
+                ],
+                spreads=[
+                    f"{m.results}/comparison/{swept_key}_spread.csv"
+                    for m in SWEPT_STUDIES[swept_key]
+                ],
             output:
                 report(
                     f"{ACROSS}/figures/{swept_key}_sweep.svg",

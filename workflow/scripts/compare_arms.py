@@ -14,9 +14,11 @@ with job(snakemake.log[0]):
                 snakemake.params.get("swept", ()),
                 snakemake.input.get("sweeps", ())[::2],
                 snakemake.input.get("sweeps", ())[1::2],
-                strict=True,
+                # `compare_others` has these parameters, but not these inputs.
+                strict=False,
             )
         ),
+        tokens=snakemake.input.get("tokens") or None,
         accounts=snakemake.input.accounts,
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),
         views=snakemake.input.get("views"),

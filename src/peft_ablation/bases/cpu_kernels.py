@@ -202,7 +202,8 @@ def lighten(model: nn.Module) -> None:
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
+    kind = type(module)
+    return (kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D")
 
 
 def pack(model: nn.Module) -> None:

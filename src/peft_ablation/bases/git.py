@@ -71,10 +71,9 @@ def _layer_output(layer: Any, hidden: Tensor, cache: LayerCache, mask: Tensor | 
 
     With gradient checkpointing all but the keys and values is computed again.
     """
-    if layer.training and layer.gradient_checkpointing:
-        output = checkpoint(_run_layer, layer, hidden, cache, mask, use_reentrant=False)
-    else:
-        output = _run_layer(layer, hidden, cache, mask)
+    if not (layer.training and layer.gradient_checkpointing):
+        return _run_layer(layer, hidden, cache, mask)
+    output: Tensor = checkpoint(_run_layer, layer, hidden, cache, mask, use_reentrant=False)
     return output
 
 

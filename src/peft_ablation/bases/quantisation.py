@@ -147,7 +147,8 @@ def linear_4bit(library: Any) -> Any:
 
 def misread(model: nn.Module, library: Any) -> str | None:
     """Return the first layer whose numbers bitsandbytes itself reads wrongly here, if any."""
-    for name, module in model.named_modules():
+    modules: list[tuple[str, Any]] = list(model.named_modules())
+    for name, module in modules:
         if isinstance(module, library.nn.Linear4bit):
             weight = module.weight
             read = library.functional.dequantize_4bit(weight.data, weight.quant_state)

@@ -48,6 +48,7 @@ def comparison_page(
     likelihoods: Sequence[Block] = (),
     by_group: Sequence[Block] = (),
     sweeps: Sequence[Block] = (),
+    tokens: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`, `looks` those of
     `peft_ablation.comparison.looks`.
@@ -55,7 +56,7 @@ def comparison_page(
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
     and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
     of those modules; `forgetting` is the table of `peft_ablation.comparison.forgetting`, if it
-    was made; `likelihoods`, `by_group` and `sweeps` are sections of their own.
+    was made; `likelihoods`, `by_group`, `sweeps` and `tokens` are sections of their own.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -88,6 +89,7 @@ def comparison_page(
         _costs(rows),
         *pareto_blocks(pareto, words, confidence),
         *views_blocks(views, ", ".join(sorted({row["device"] for row in _trained(rows)}))),
+        *tokens,
         *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),
         Heading("What the columns mean"),
         Items(_meanings(words, level)),

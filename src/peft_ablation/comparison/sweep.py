@@ -40,9 +40,8 @@ POINTS: Final = {
 
 SPREADS: Final = {
     "line": pl.String, "base": pl.String, "metric": pl.String, "title": pl.String,
-    "digits": pl.Int64, "values": pl.Int64, "seeds": pl.Int64, "sd_between": pl.Float64,
-    "sd_seeds": pl.Float64, "ratio": pl.Float64, "ratio_low": pl.Float64, "ratio_high": pl.Float64,
-    "matters": pl.String,
+    "values": pl.Int64, "seeds": pl.Int64, "sd_between": pl.Float64, "sd_seeds": pl.Float64,
+    "ratio": pl.Float64, "ratio_low": pl.Float64, "ratio_high": pl.Float64, "matters": pl.String,
 }  # fmt: skip
 """Columns of the spreads: standard deviations, and the ratio of their squares with its interval."""
 
@@ -123,9 +122,7 @@ def _scored(
         ends = _over_seeds([value for value in values if value is not None], confidence)
     else:
         values = [run.scores.get(metric.name) for run in runs]
-        own = ArmScores.of(
-            partial(value_of, metric, columns), [run.sums["model"] for run in runs]
-        )
+        own = ArmScores.of(partial(value_of, metric, columns), [run.sums["model"] for run in runs])
         ends = (None, None)
         if own is not None:
             least, most = metric.bounds
@@ -175,7 +172,6 @@ def _spreads(points: pl.DataFrame, confidence: float) -> list[dict[str, Any]]:
                 "base": first["base"],
                 "metric": metric,
                 "title": first["title"],
-                "digits": first["digits"],
                 "values": part.height,
                 "seeds": seeds,
                 "sd_between": found and float(np.sqrt(found.between)),
@@ -190,7 +186,7 @@ def _spreads(points: pl.DataFrame, confidence: float) -> list[dict[str, Any]]:
 
 
 def drawn_metrics(points: pl.DataFrame) -> list[str]:
-    """Return the metrics that figure and page show: the headline, what was swept by others, the loss.
+    """Return the metrics that are shown: the headline, what others swept, the validation loss.
 
     A published series is three values or more that are not all the same.
     """
@@ -215,8 +211,10 @@ def in_short(row: Row, key: str) -> str:
     """Return a row of the spreads as the heading of a panel."""
     if row["sd_between"] is None:
         return "one seed: undecided" if row["seeds"] == 1 else UNDECIDED
-    between, seeds = (f"{row[name]:.{row['digits']}f}" for name in ("sd_between", "sd_seeds"))
-    return f"SD {between} between {SWEPT[key]}s, {seeds} between seeds: {row['matters']}"
+    matters = row["matters"]
+    verdict = matters if matters == UNDECIDED else f"{SWEPT[key]} matters {matters}"
+    between, seeds = (f"{row[name]:.2g}" for name in ("sd_between", "sd_seeds"))
+    return f"SD {between} between {SWEPT[key]}s, {seeds} between seeds: {verdict}"
 
 
 def in_words(row: Row, key: str, study: str = "") -> str:
@@ -225,12 +223,11 @@ def in_words(row: Row, key: str, study: str = "") -> str:
     begin = f"{sentence(row['title'])}, {study + ', ' if study else ''}{row['line']}"
     if row["sd_between"] is None:
         why = (
-            f"one seed a {what}, so that what the {what} does cannot be told from what the seed does"
+            f"one seed a {what}, so that what {what} and seed do cannot be told apart"
             if row["seeds"] == 1
             else "some runs have no score"
         )
         return f"{begin}: {why}: undecided."
-    digits = row["digits"]
     told = (
         f"whether the {what} matters more than the seed is undecided"
         if row["matters"] == UNDECIDED
@@ -238,8 +235,8 @@ def in_words(row: Row, key: str, study: str = "") -> str:
     )
     return (
         f"{begin}: the standard deviation between {counted(row['values'], what)} is "
-        f"{row['sd_between']:.{digits}f}, between {counted(row['seeds'], 'seed')} of one {what} "
-        f"{row['sd_seeds']:.{digits}f}, the ratio of the variances {row['ratio']:.2f} "
+        f"{row['sd_between']:.2g}, between {counted(row['seeds'], 'seed')} of one {what} "
+        f"{row['sd_seeds']:.2g}, the ratio of the variances {row['ratio']:.2f} "
         f"[{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]: {told}."
     )
 

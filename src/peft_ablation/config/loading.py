@@ -22,6 +22,7 @@ from peft_ablation.bases.known import architecture_of, model_type_of
 from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import MOST_ARMS, expanded_sweeps
 from peft_ablation.config.base import RunOf
+from peft_ablation.config.questions import refuse_reserved
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
@@ -122,6 +123,14 @@ class Config(Section):
             results=self.results,
             prompt=getattr(self.study.task, "prompt", ""),
         )
+
+    @property
+    def instruct(self) -> Place | None:
+        """Where the instruct model that questions are put to lies, None where there is none."""
+        told = self.study.questions and self.study.questions.instruct
+        if not told:
+            return None
+        return place_of(told, bases=self.site.bases, results=self.results, prompt="")
 
     def start(self, arm: str) -> str:
         """Return the folder that an arm starts from: its base, or what the task has made of it."""
@@ -382,6 +391,10 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}.{error}") from None
     # Last: what is wrong with a base is told before what cannot be measured on it.
     _check_forgetting(config, where)
+    try:
+        _check_questions(config)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     _check_memory(config, where)
 
 
@@ -393,6 +406,49 @@ def _check_recomputation(study: Study, name: str, method: Method) -> None:
         raise InputError(
             f"gradient_checkpointing: method {study.arms[name].method} gives each layer keys and "
             "values, which gradient checkpointing drops; set it to false for this arm"
+        )
+
+
+def _check_questions(config: Config) -> None:
+    """Refuse questions that nobody can answer, and grades that are not there."""
+    study, told = config.study, config.study.questions
+    if told is None:
+        return
+    if not config.task.answers:
+        raise InputError(
+            f"questions: task {study.task.name} does not answer questions; leave questions out"
+        )
+    _ = told.asked
+    refuse_reserved(study.arms)
+    if told.seed is not None and told.seed not in study.train.seeds:
+        raise InputError(
+            f"questions.seed: found {told.seed}, expected one of train.seeds: "
+            f"{', '.join(map(str, study.train.seeds))}"
+        )
+    if told.instruct is not None:
+        if told.instruct.kind in ("run", "phantom"):
+            raise InputError(
+                "questions.instruct: found no id of a model, expected a hub id with its revision, "
+                "or a folder"
+            )
+        try:
+            if told.instruct.kind == "fetched":
+                check_base_id(told.instruct.id, told.instruct.revision)
+            architecture_of(told.instruct, config.task)
+        except InputError as error:
+            said = str(error).removeprefix("base").lstrip(".:").lstrip()
+            raise InputError(f"questions.instruct.{said}") from None
+    if told.grades is None:
+        return
+    if not Path(told.grades).is_file():
+        raise InputError(
+            f"questions.grades: no file {told.grades}; grade a copy of the sheet that target "
+            "questions writes, and leave grades out until then"
+        )
+    if Path(config.results).resolve() in Path(told.grades).resolve().parents:
+        raise InputError(
+            f"questions.grades: {told.grades} lies among the results, where a later run writes its "
+            "own files; keep grades elsewhere"
         )
 
 

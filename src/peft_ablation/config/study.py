@@ -21,6 +21,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from peft_ablation.config.arms import MOST_ARMS
 from peft_ablation.config.base import Base, RunOf
 from peft_ablation.config.memory import Memory
+from peft_ablation.config.questions import Questions
 from peft_ablation.config.section import Name, Section, Seed, Share
 from peft_ablation.config.tune import Tune
 from peft_ablation.errors import InputError
@@ -248,6 +249,8 @@ class Study(Section):
     score: Score = Score()
     forgetting: Forgetting | None = None
     """Score each arm on its base's own task too; null: not measured."""
+    questions: Questions | None = None
+    """Ask the untouched base and the arms a few questions; null: none are asked."""
     memory: Memory = Memory()
     """What `memory_table` measures."""
 

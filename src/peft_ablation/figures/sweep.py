@@ -1,5 +1,6 @@
 """Scores and validation loss over a number that arms were swept over, and over what it trains."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from peft_ablation.comparison.captions import sentence
 from peft_ablation.comparison.sweep import (
@@ -29,12 +31,18 @@ from peft_ablation.figures.style import (
     new_figure,
     write_figure,
 )
+from peft_ablation.metrics.metric import bounds
 
 SHARE: Final = "trainable_percent"
-ASIDE: Final = 1.12
+ASIDE: Final = 1.1
 """Factor by which single seeds stand beside the mean."""
+APART: Final = 1.5
+"""Factor by which the lines of several studies stand apart at one rank, or rate, in all."""
 ROOM: Final = 0.06
 """Share of the axis that is left free above and below what is drawn."""
+
+DECADES: Final = 100
+"""A logarithmic axis whose ends are nearer has marks between the powers of ten."""
 
 Row = Mapping[str, Any]
 
@@ -136,27 +144,33 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
             theirs.setdefault(row["label"], []).append(row["score"])
     shown += [value for values in theirs.values() if len(values) >= LEAST for value in values]
     known = [value for value in shown if value is not None] or [0.0, 1.0]
-    room = ROOM * (max(known) - min(known)) or 0.5
-    return min(known) - room, max(known) + room
+    least, most = bounds(rows[0]["unit"] or "")
+    # Where nothing differs, the unit says what is little.
+    apart = max(known) - min(known) or (most - least if math.isfinite(most) else 1.0)
+    return min(known) - ROOM * apart, max(known) + ROOM * apart
 
 
 def _draw(axis: Axes, rows: Sequence[Row], column: str, look: Look) -> None:
-    for label in dict.fromkeys(row["label"] for row in rows):
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    for number, label in enumerate(labels):
         colour, marker = look.colour(label), look.marker(label)
+        # Shares differ by themselves.
+        apart = 1.0 if column == SHARE else APART ** ((number + 0.5) / len(labels) - 0.5)
         kinds = {
             kind: [row for row in rows if row["label"] == label and row["kind"] == kind]
             for kind in (OURS, REFERENCE, PUBLISHED)
         }
         ours = kinds[OURS]
         axis.plot(
-            [row[column] for row in ours],
+            [row[column] * apart for row in ours],
             [float("nan") if row["score"] is None else row["score"] for row in ours],
             color=colour, marker=marker, ms=5, linewidth=1.3,
         )  # fmt: skip
         for row in ours:
-            _bar(axis, row, row[column], colour)
-            seeds = _seeds(row)
-            axis.plot([row[column] * ASIDE] * len(seeds), seeds, ".", color=colour, ms=3.5)
+            place, seeds = row[column] * apart, _seeds(row)
+            _bar(axis, row, place, colour)
+            aside = place * (ASIDE if len(labels) == 1 else math.sqrt(ASIDE))
+            axis.plot([aside] * len(seeds), seeds, ".", color=colour, ms=3.5)
         for row in kinds[REFERENCE]:
             if row["score"] is None:
                 continue
@@ -165,7 +179,7 @@ def _draw(axis: Axes, rows: Sequence[Row], column: str, look: Look) -> None:
                 axis.plot(row[SHARE], row["score"], "*", color=colour, ms=8)
                 _bar(axis, row, row[SHARE], colour)
         for row in kinds[PUBLISHED]:
-            _draw_published(axis, row, row[column], colour, marker)
+            _draw_published(axis, row, row[column] * apart, colour, marker)
 
 
 def _bar(axis: Axes, row: Row, place: float, colour: str) -> None:
@@ -182,11 +196,10 @@ def _draw_published(axis: Axes, row: Row, place: float, colour: str, marker: str
         axis.plot(place, value, marker, ms=5, zorder=3, **hollow)
         return
     below = value < low
-    axis.plot(
-        place, low if below else high, "v" if below else "^", ms=6, clip_on=False, zorder=3, **hollow
-    )
+    edge, mark = (low, "v") if below else (high, "^")
+    axis.plot(place, edge, mark, ms=6, clip_on=False, zorder=3, **hollow)
     axis.annotate(
-        f"{value:.{row['digits']}f}", (place, low if below else high), (7, 3 if below else -9),
+        f"{value:.{row['digits']}f}", (place, edge), (7, 3 if below else -9),
         textcoords="offset points", fontsize=7, color=colour,
     )  # fmt: skip
 
@@ -200,8 +213,11 @@ def _scale(axis: Axes, rows: Sequence[Row], column: str, key: str) -> None:
         found = sorted({row["swept"] for row in rows if row["swept"] is not None})
         axis.set_xticks(found, [f"{rank:g}" for rank in found], fontsize=7 if len(found) > 8 else 9)
         axis.minorticks_off()
-    elif column == SHARE:
+    else:
+        low, high = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < DECADES * low else (1,)))
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _legend(rows: Sequence[Row], look: Look) -> tuple[list[Line2D], list[str]]:
@@ -209,10 +225,12 @@ def _legend(rows: Sequence[Row], look: Look) -> tuple[list[Line2D], list[str]]:
     entries = [
         (
             Line2D([], [], color=look.colour(label), marker=look.marker(label), ms=5),
-            f"{literal(label)}, mean and interval",
+            literal(label),
         )
         for label in labels
     ]
+    mean = Line2D([], [], color=FAINT, marker="o", ms=5, linewidth=1.6)
+    entries.append((mean, "mean over seeds, interval"))
     if any(_seeds(row) for row in rows):
         entries.append((Line2D([], [], color=FAINT, marker=".", ms=4, ls="none"), "single seeds"))
     if any(row["kind"] == PUBLISHED for row in rows):

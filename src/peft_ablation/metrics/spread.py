@@ -8,7 +8,6 @@ given. With one seed a value, what the value does and what the seed does is one 
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from scipy.stats import f as fisher
 
 from peft_ablation.metrics.metric import Array

@@ -97,6 +97,17 @@ class Discrimination:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model wrote in answer to a question."""
+
+    text: str
+    tokens: int
+    """Tokens that it wrote, the end token not among them."""
+    ended: bool
+    """Whether it came to an end; else it was cut off at the limit of the task's settings."""
+
+
+@dataclass(frozen=True)
 class Claim:
     """A baseline that an arm must beat to count as having learnt."""
 
@@ -174,6 +185,8 @@ class Task(ABC):
     `heads_of`."""
     example: str = "example"
     """What a row is called on pages, in the singular."""
+    answers: ClassVar[bool] = False
+    """Whether its models can be asked questions that stand in no table; see `answer`."""
     token_labels: ClassVar[bool] = False
     """Whether batches hold `input_ids` and `labels`, one a token, of texts with a prompt."""
     hub_kind: ClassVar[str] = ""
@@ -248,6 +261,10 @@ class Task(ABC):
         self, predictor: Any, examples: Any, indices: "Indices"
     ) -> Mapping[str, Sequence[Any]]:
         """Return further prediction columns of these examples, asked of the true inputs alone."""
+        raise NotImplementedError
+
+    def answer(self, predictor: Any, question: str) -> Answer:
+        """Return what a model answers, by the settings that it predicts with; where `answers`."""
         raise NotImplementedError
 
     def discriminations(self, predictions: "pl.DataFrame") -> Mapping[str, Discrimination]:

@@ -136,11 +136,11 @@ def test_the_page_says_it_of_headline_and_loss(tmp_path: Path) -> None:
     page = markdown(sweep_blocks(told, 0.5))
     assert "## Does the rank matter more than the seed?" in page
     assert (
-        "- Token F1, lora: the standard deviation between 3 ranks is 0.283, between 2 seeds of one "
-        "rank 0.141, the ratio of the variances 4.00 [1.47, 13.69]: the rank matters more than the "
+        "- Token F1, lora: the standard deviation between 3 ranks is 0.28, between 2 seeds of one "
+        "rank 0.14, the ratio of the variances 4.00 [1.47, 13.69]: the rank matters more than the "
         "seed."
     ) in page
-    assert "- Validation loss, lora: the standard deviation between 3 ranks is 0.283" in page
+    assert "- Validation loss, lora: the standard deviation between 3 ranks is 0.28" in page
     assert "Test loss" not in page
     several = markdown(sweep_blocks([("squad", *told[0][1:]), ("e2e", *told[0][1:])], 0.95))
     assert several.count("## Does the rank") == 1
@@ -154,8 +154,8 @@ def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     assert (row["sd_between"], row["matters"]) == (None, "undecided")
     told = [("", "r", tmp_path / "r_sweep.csv", tmp_path / "r_spread.csv")]
     assert (
-        "- Token F1, lora: one seed a rank, so that what the rank does cannot be told from what the "
-        "seed does: undecided."
+        "- Token F1, lora: one seed a rank, so that what rank and seed do cannot be told apart: "
+        "undecided."
     ) in markdown(sweep_blocks(told, 0.95))
 
 
@@ -179,4 +179,3 @@ def test_rates_may_be_swept_too_and_a_study_may_lack_a_reference(tmp_path: Path)
     ]  # fmt: skip
     told = [("", "learning_rate", tmp_path / "r_sweep.csv", tmp_path / "r_spread.csv")]
     assert "## Does the learning rate matter" in markdown(sweep_blocks(told, 0.5))
-

@@ -153,8 +153,8 @@ def test_wrong_site(site: dict[str, Any], message: str) -> None:
         ({"arms": {"fft_chunk": LORA}}, r"arms.fft_chunk: .*a name without _chunk"),
         ({"arms": {"x": {"method": "full"}}}, r"arms.x.learning_rate: missing"),
         (
-            {"arms": {"x": LORA | {"method": "qlora"}}},
-            r"arms.x.method: found 'qlora', allowed: .*full, .*lora, .*mean 'lora'\?",
+            {"arms": {"x": LORA | {"method": "lorra"}}},
+            r"arms.x.method: found 'lorra', allowed: .*full, .*lora, .*mean 'lora'\?",
         ),
         ({"arms": {"x": {"learning_rate": 1}}}, r"arms.x.method: missing"),
         ({"arms": {"x": LORA | {"method": ".lora"}}}, r"arms.x.method: found '.lora', allowed: .*"),
@@ -257,6 +257,31 @@ def test_a_study_as_plain_values_has_every_setting_and_reads_back_as_itself() ->
     assert (plain["arms"]["lora_text"]["targets"], plain["arms"]["lora_text"]["r"]) == ("text", 8)
     again = type(config.study).model_validate(plain)
     assert again == config.study
+
+
+@pytest.mark.parametrize("arm", [{"method": "prefix"},
+                                 {"method": "peft", "type": "prefix_tuning"}])  # fmt: skip
+def test_prefixes_and_gradient_checkpointing_are_refused_together(
+    arm: dict[str, Any], tmp_path: Path
+) -> None:
+    """It would drop the prefixes with a warning alone, and training would go on without them."""
+    root = data_root("glue_rte", tmp_path)
+
+    def site(study: bool, own: bool | None) -> dict[str, Any]:
+        prefixes = {**arm, "learning_rate": 1e-3, "gradient_checkpointing": own}
+        told = {"train": {"gradient_checkpointing": study}, "arms": {"prefixes": prefixes}}
+        return {"study": "glue_rte", "data_root": root, "overrides": told}
+
+    for study, own in ((True, None), (False, True)):
+        assert re.match(
+            f"study glue_rte: arms.prefixes.gradient_checkpointing: method {arm['method']} gives",
+            refusal(**site(study, own)),
+        )
+    load_config(site(True, False))
+    load_config(site(False, None))
+    load_config({"study": "glue_rte", "data_root": root, "overrides": {"arms": {
+        "prompts": {"method": "prompt", "learning_rate": 1e-3, "gradient_checkpointing": True},
+    }}})  # fmt: skip
 
 
 def test_overrides_merge_key_by_key_and_null_drops() -> None:

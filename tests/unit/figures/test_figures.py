@@ -284,7 +284,7 @@ def draw_sweep(folder: Path, names: list[str], outputs):
             rows[-1] |= {"score": scale + 5, "low": scale + 4, "high": scale + 6}
         points.append(folder / f"{name}-sweep.csv")
         pl.DataFrame(rows, schema=POINTS).write_csv(points[-1])
-        spread = {"metric": "bleu", "line": "lora", "digits": 1, "values": 11, "seeds": 2}
+        spread = {"metric": "bleu", "line": "lora", "values": 11, "seeds": 2}
         spread |= {"sd_between": 1.0, "sd_seeds": 0.5, "matters": "undecided"}
         spreads.append(folder / f"{name}-spread.csv")
         pl.DataFrame([spread], schema=SPREADS).write_csv(spreads[-1])

@@ -197,5 +197,3 @@ def test_a_row_that_lacks_a_part_of_a_joined_text_is_bad(tmp_path: Path) -> None
     table, account = Table(data, Site(data_root=str(tmp_path)), "results/mine").read()
     assert table["text"].to_list() == ["one – two", "x – y"]
     assert account["dropped"] == {"bad_row": 2}
-
-

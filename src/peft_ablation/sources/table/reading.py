@@ -37,8 +37,8 @@ def read_file(
 
     `file` is what messages call it and `place` where it lies, a path or URL. `kind` is csv, tsv,
     parquet, jsonl or squad; `columns` are names, or places from 1 on. Columns of CSV and TSV are
-    text, an empty field null; `quotes` says whether quote marks enclose their fields (null: in CSV). A
-    byte order mark is no text. A line without any field is a row of nulls.
+    text, an empty field null; `quotes` says whether quote marks enclose their fields (null: in
+    CSV). A byte order mark is no text. A line without any field is a row of nulls.
 
     Raises `InputError` for a file that cannot be read, is not UTF-8 or not of its kind, a line of
     too many fields, and a column that it lacks.

@@ -51,9 +51,10 @@ def read_rows(
 
     `files` are split (None where the files give none), name and place of each. Columns are the
     roles of `settings.columns`, all text but for `score` (Float64), `balance` (a list) and what
-    `LISTS` names where files have lists, in the order of files and rows. Without a role `example_id` it is file and row, without `group` the
-    `example_id`, without `balance` the label or a tenth of the score. A row is counted from 1, the
-    header of CSV and TSV among them, as spreadsheets do.
+    `LISTS` names where files have lists, in the order of files and rows. Without a role
+    `example_id` it is file and row, without `group` the `example_id`, without `balance` the label
+    or a tenth of the score. A row is counted from 1, the header of CSV and TSV among them, as
+    spreadsheets do.
 
     Raises `InputError` for a file that `read_file` refuses, bad rows, hidden labels of -1, repeated
     ids, and no rows at all.

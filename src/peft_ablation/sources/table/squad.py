@@ -1,4 +1,4 @@
-"""Questions with their passages and answers, as SQuAD v1.1's own JSON has them (Rajpurkar, 2016)."""
+"""Questions with their passages and answers, as SQuAD v1.1's JSON has them (Rajpurkar, 2016)."""
 
 import json
 from typing import Any, Final

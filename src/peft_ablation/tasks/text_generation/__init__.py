@@ -16,7 +16,16 @@ from pydantic import (
 
 from peft_ablation.config.section import Seed
 from peft_ablation.errors import InputError
-from peft_ablation.tasks import Baseline, Claim, Control, Extra, Lookup, Task, TaskSettings
+from peft_ablation.tasks import (
+    Answer,
+    Baseline,
+    Claim,
+    Control,
+    Extra,
+    Lookup,
+    Task,
+    TaskSettings,
+)
 from peft_ablation.tasks.text_generation.chat_templates import template_text
 
 if TYPE_CHECKING:
@@ -134,6 +143,7 @@ class TextGeneration(Task):
     )  # fmt: skip
     tokenizer = True
     own_forward = True
+    answers = True
     example = "text"
     hub_kind = "text-generation"
     nearest = Lookup(
@@ -211,6 +221,10 @@ class TextGeneration(Task):
         asked = self._in_pairs(test).select("prompt").rows()
         places = nearest_texts(known.select("prompt").rows(), asked)
         return columns_of(known, places, test, {"hypothesis": "reference"})
+
+    def answer(self, predictor: "Writer", question: str) -> Answer:
+        """Return what is written with the question as prompt, or as the user's only message."""
+        return predictor.answer(question)
 
     def details(self, predictions: "pl.DataFrame") -> dict[str, Any]:
         """Return how the texts vary."""

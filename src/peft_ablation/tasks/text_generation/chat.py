@@ -109,6 +109,13 @@ class Chat:
                 )
         return several
 
+    def prompt(self, question: str) -> list[int]:
+        """Return what a model reads before it answers a user's only message, as token ids."""
+        messages: list[Message] = [{"role": "user", "content": question}]
+        text = self._text(messages, "questions", prompting=True)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
     def _rendered(
         self, messages: Sequence[Message], where: str
     ) -> tuple[str, list[tuple[int, int]]]:

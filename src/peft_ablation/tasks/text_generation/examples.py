@@ -128,9 +128,7 @@ def examples(table: str | Path, base: str | Path, settings: Mapping[str, Any]) -
                 f"{table}: row {place}: found {'an empty' if several else 'no'} reference, "
                 "expected a text; mend the row or leave it out"
             )
-    # A beginning that the tokenizer sets (Llama's <s>) belongs to the prompt; an end does not.
-    prompts = tokenizer([settings["prompt"].format(prompt=text) for text in rows["prompt"]])
-    read = [ids[:-1] if ids and ids[-1] == end else ids for ids in prompts["input_ids"]]
+    read = prompts_of(rows["prompt"].to_list(), tokenizer, settings)
     if not all(read):
         raise InputError(
             f"{table}: row {read.index([]) + 1}: its prompt has no token; give task.prompt some "
@@ -145,6 +143,22 @@ def examples(table: str | Path, base: str | Path, settings: Mapping[str, Any]) -
         _fitted(read, answers, table, base, settings),
         references,
     )
+
+
+def prompts_of(
+    texts: Sequence[str], tokenizer: Any, settings: Mapping[str, Any]
+) -> list[list[int]]:
+    """Return what a model reads of each text before it writes, as token ids."""
+    # A beginning that the tokenizer sets (Llama's <s>) belongs to the prompt; an end does not.
+    prompts = tokenizer([settings["prompt"].format(prompt=text) for text in texts])["input_ids"]
+    end = tokenizer.eos_token_id
+    return [ids[:-1] if ids and ids[-1] == end else ids for ids in prompts]
+
+
+def context_of(base: str | Path) -> int | None:
+    """Return how many positions the model of a base folder has; None where it does not say."""
+    config = read_json(Path(base, "config.json"))
+    return next((config[key] for key in LENGTHS if config.get(key)), None)
 
 
 def _fitted(
@@ -183,8 +197,7 @@ def check_context(
     `longest` is the number of tokens of the longest prompt.
     """
     limit, new = settings["max_tokens"], settings["max_new_tokens"]
-    config = read_json(Path(base, "config.json"))
-    context = next((config[key] for key in LENGTHS if config.get(key)), None)
+    context = context_of(base)
     if context is not None and max(limit, longest + new) > context:
         raise InputError(
             f"task: texts of {max(limit, longest + new)} tokens (max_tokens {limit}; the longest "

@@ -11,9 +11,16 @@ from torch import Tensor, nn
 from peft_ablation.bases.causal import causal_of, token_losses, write
 from peft_ablation.bases.cpu_kernels import lighten, pack
 from peft_ablation.data.examples import Indices
+from peft_ablation.errors import InputError
+from peft_ablation.tasks import Answer
 from peft_ablation.tasks.text_generation.chat import Chat
 from peft_ablation.tasks.text_generation.conversations import Conversations
-from peft_ablation.tasks.text_generation.examples import WrittenExamples, load_tokenizer
+from peft_ablation.tasks.text_generation.examples import (
+    WrittenExamples,
+    context_of,
+    load_tokenizer,
+    prompts_of,
+)
 
 Written = WrittenExamples | Conversations
 
@@ -58,13 +65,16 @@ class Writer:
         """Take a trained model and the task's settings."""
         self.model, self.settings, self.device = model.to(device).eval(), settings, device
         pack(self.model)
+        self.base = base
         template = settings.get("chat_template")
         if template:
             chat = Chat(base, template)
             self.tokenizer, self.end_token = chat.tokenizer, chat.end_token
+            self.prompt = chat.prompt
         else:
             self.tokenizer = load_tokenizer(base)
             self.end_token = self.tokenizer.eos_token_id
+            self.prompt = lambda text: prompts_of([text], self.tokenizer, settings)[0]
         # What a base's own generation_config says would mix with the study's settings.
         causal_of(self.model).generation_config = _plain()
 
@@ -81,6 +91,29 @@ class Writer:
         losses = token_losses(self.model, batch).double()
         ends = examples.weights[indices].cumsum()[:-1]
         nll = [float(part.sum()) for part in losses.cpu().tensor_split(torch.from_numpy(ends))]
+        # Seeded by the batch's first example, so that batches draw different noise.
+        written = self._written([examples.prompts[index] for index in indices], int(indices[0]))
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return {"hypothesis": [text.strip() for text in texts], "nll": nll}
+
+    def answer(self, question: str) -> Answer:
+        """Return what is written with a question as the prompt, or as the user's only message.
+
+        Raises `InputError` where the prompt and the longest answer are longer than the context.
+        """
+        prompt = self.prompt(question)
+        limit, context = self.settings["max_new_tokens"], context_of(self.base)
+        if context is not None and len(prompt) + limit > context:
+            raise InputError(
+                f"questions: one of {len(prompt)} tokens and task.max_new_tokens {limit}, but base "
+                f"{self.base} has a context of {context}; ask shorter or set max_new_tokens lower"
+            )
+        (written,) = self._written([prompt], 0)
+        text = self.tokenizer.decode(written, skip_special_tokens=True).strip()
+        return Answer(text, len(written), len(written) < limit)
+
+    def _written(self, prompts: Sequence[Sequence[int]], place: int) -> list[list[int]]:
+        """Return what is written after each prompt; `place` seeds what is drawn."""
         options: dict[str, Any] = {
             key: self.settings[key]
             for key in ("max_new_tokens", "num_beams", "no_repeat_ngram_size")
@@ -89,16 +122,12 @@ class Writer:
             options["length_penalty"] = self.settings["length_penalty"]
         if self.settings["sample"]:
             options |= {key: self.settings[key] for key in ("temperature", "top_p")}
-        prompts = [examples.prompts[index] for index in indices]
         with torch.random.fork_rng():
-            # Of the batch's first example, so that batches draw different noise.
-            torch.manual_seed(self.settings["sampling_seed"] + int(indices[0]))
-            written = write(
+            torch.manual_seed(self.settings["sampling_seed"] + place)
+            return write(
                 self.model, prompts, self.end_token,
                 {**options, "do_sample": self.settings["sample"]},
             )  # fmt: skip
-        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
-        return {"hypothesis": [text.strip() for text in texts], "nll": nll}
 
 
 def _plain() -> Any:
