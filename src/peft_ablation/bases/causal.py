@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from peft_ablation.bases.vocabulary import vocabulary_losses
 
@@ -38,7 +39,7 @@ def token_losses(
     to besides, say.
     """
     causal = causal_of(model)
-    told: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False, **given}
+    told: dict[str, Any] = {**_read(causal, batch["input_ids"]), "use_cache": False, **given}
     if "reference" in batch:
         told["attention_mask"] = own_reference(batch["reference"])
         told["position_ids"] = batch["position_ids"]
@@ -61,6 +62,24 @@ def told_losses(
         targets.flatten()[supervised],
         label_smoothing=label_smoothing,
     )
+
+
+def _read(causal: Any, ids: Tensor) -> dict[str, Tensor]:
+    """Return what a model reads: tokens, or what its embedding makes of them.
+
+    An embedding that is the head's weight too has that gradient already. On a CPU another of the
+    same size, nearly all zeros, to be added to it would cost as much as a layer.
+    """
+    embedding, head = causal.get_input_embeddings(), causal.get_output_embeddings()
+    if (
+        type(embedding) is nn.Embedding
+        and embedding.weight is getattr(head, "weight", None)
+        and embedding.weight.requires_grad
+        and embedding.padding_idx is None
+        and ids.device.type == "cpu"
+    ):
+        return {"inputs_embeds": functional.embedding(ids, embedding.weight, sparse=True)}
+    return {"input_ids": ids}
 
 
 def own_reference(reference: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ APART: Final = 1.5
 """Factor by which the lines of several studies stand apart at one rank, or rate, in all."""
 ROOM: Final = 0.06
 """Share of the axis that is left free above and below what is drawn."""
+EDGE: Final = 0.02
+"""Share of it beyond what a score can be, so that its marks are whole."""
 
 DECADES: Final = 100
 """A logarithmic axis whose ends are nearer has marks between the powers of ten."""
@@ -147,7 +149,8 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     least, most = bounds(rows[0]["unit"] or "")
     # Where nothing differs, the unit says what is little.
     apart = max(known) - min(known) or (most - least if math.isfinite(most) else 1.0)
-    return min(known) - ROOM * apart, max(known) + ROOM * apart
+    room, edge = ROOM * apart, EDGE * apart
+    return max(min(known) - room, least - edge), min(max(known) + room, most + edge)
 
 
 def _draw(axis: Axes, rows: Sequence[Row], column: str, look: Look) -> None:
@@ -191,7 +194,7 @@ def _draw_published(axis: Axes, row: Row, place: float, colour: str, marker: str
     """Draw a published number; one far from all others stands at the edge, with its value."""
     low, high = axis.get_ylim()
     value = row["score"]
-    hollow = {"mfc": "white", "mec": colour, "mew": 1.2}
+    hollow: dict[str, Any] = {"mfc": "white", "mec": colour, "mew": 1.2}
     if low <= value <= high:
         axis.plot(place, value, marker, ms=5, zorder=3, **hollow)
         return

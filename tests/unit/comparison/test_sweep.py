@@ -17,9 +17,11 @@ from peft_ablation.comparison.sweep import (
     read_spreads,
     sweep_blocks,
 )
-from peft_ablation.tasks.text_generation import Settings
+from peft_ablation.metrics.metric import sum_columns
+from peft_ablation.tasks.text_generation import Settings, TextGeneration
 
 TASK = Settings(name="text_generation", measures=("answers",)).model_dump(mode="json")
+TRAINING = pl.DataFrame({"prompt": ["p"], "reference": ["r"]})
 LORA = {"method": "lora", "targets": "all", "alpha": 32, "learning_rate": 2e-4}
 ARMS = {
     "fft": {"method": "full", "learning_rate": 5e-5},
@@ -44,7 +46,7 @@ def compare(
     published: Sequence[Mapping[str, Any]] = (),
     **changed: Any,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    pl.DataFrame({"prompt": ["p"], "reference": ["r"]}).write_parquet(folder / "train.parquet")
+    TRAINING.write_parquet(folder / "train.parquet")
     runs = [(arm, seed) for arm in f1 for seed in range(len(f1[arm]))]
     paths: dict[str, list[Path]] = {"scores": [], "sums": [], "costs": []}
     for arm, seed in runs:
@@ -53,12 +55,13 @@ def compare(
         for kind, ending in (("scores", "json"), ("sums", "parquet"), ("costs", "json")):
             paths[kind].append(folder / f"{name}-{kind}.{ending}")
         write_json(paths["scores"][-1], {"token_f1": score, "exact_match": 0.0, "test_loss": 1.5})
+        metrics = TextGeneration(TASK, TRAINING).metrics
+        told = {"token_f1_sum": 5 * score, "answers": 5.0, "nll": 30.0, "tokens": 20.0}
         pl.DataFrame(
-            {
-                "predictions": "model", "group": ["a", "b"], "exact_match_sum": 0.0,
-                "token_f1_sum": 5 * score, "answers": 5.0, "nll": 30.0, "tokens": 20.0,
-            }
-        ).write_parquet(paths["sums"][-1])  # fmt: skip
+            {"predictions": "model", "group": ["a", "b"]}
+            | dict.fromkeys(sum_columns(metrics), 0.0)
+            | told
+        ).write_parquet(paths["sums"][-1])
         cost = {
             "base": "gpt2", "trainable_parameters": 1000 if arm == "fft" else ARMS[arm]["r"],
             "total_parameters": 1000, "best_val_loss": 3 - score,

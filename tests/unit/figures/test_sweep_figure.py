@@ -113,6 +113,12 @@ def test_a_published_series_is_shown_whole(draw: Any, tmp_path: Path) -> None:
     assert list(figure.axes[0].texts) == []
 
 
+def test_an_axis_ends_where_scores_do(draw: Any, tmp_path: Path) -> None:
+    figure, _ = draw(write(tmp_path, "poor", {}, up=-64.0))
+    assert -2 < figure.axes[0].get_ylim()[0] < 0
+    assert figure.axes[0].get_ylim()[1] > 2
+
+
 def test_several_studies_are_a_line_a_base(draw: Any, tmp_path: Path) -> None:
     figure, table = draw(
         write(tmp_path, "small", {}), write(tmp_path, "medium", {}, up=2), write(tmp_path, "x", {})

@@ -134,6 +134,11 @@ def test_an_unknown_column_is_answered_by_those_that_there_are(tmp_path: Path) -
     )
 
 
+def test_a_question_without_a_text_is_bad(tmp_path: Path) -> None:
+    told = refused(write(tmp_path, RIVER, article("None", "Nothing.", question("d", "", "x"))))
+    assert "1 of 3 rows are bad: asked.json row 3 column context, question (prompt)" in told
+
+
 def test_gathering_what_is_a_list_already_is_refused(tmp_path: Path) -> None:
     told = refused(write(tmp_path, TOWN), gather={"role": "reference"})
     assert told == (

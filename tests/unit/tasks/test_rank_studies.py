@@ -6,6 +6,7 @@ import pytest
 
 from peft_ablation.config.loading import load_config
 from peft_ablation.config.suite import load_suite
+from peft_ablation.config.swept import swept_arms
 from peft_ablation.data.examples import checked_examples
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,6 +37,16 @@ def test_other_studies_over_rank_have_lines_too() -> None:
     assert found.swept == {"r": [f"lora_r{r}" for r in (1, 2, 4, 8, 16, 32)]}
     assert found.reference == "fft"
     assert load_config({"study": "phantom_cxr"}, STUDIES).swept == {}
+
+
+def test_rates_that_are_chosen_are_no_swept_setting() -> None:
+    lora = {"method": "lora", "r": 8, "learning_rate": 1e-3}
+    rates = {f"a{number}": {**lora, "learning_rate": 10.0**-number} for number in (4, 5, 6)}
+    ranks = {f"b{r}": {**lora, "r": r} for r in (1, 2, 4)}
+    assert list(swept_arms({**rates, **ranks}, tuned=False)) == ["r", "learning_rate"]
+    assert swept_arms({**rates, **ranks}, tuned=True) == {"r": ["b1", "b2", "b4"]}
+    two = {"b1": ranks["b1"], "b2": ranks["b2"]}
+    assert swept_arms(two, tuned=False) == {}
 
 
 def test_squad_is_asked_for_answers_by_exact_match_and_token_f1(shared_data: Path) -> None:

@@ -7,18 +7,18 @@ import polars as pl
 
 from peft_ablation.errors import InputError
 
-COLUMNS: Final = {
+COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "id": pl.String, "title": pl.String, "context": pl.String, "question": pl.String,
     "answers": pl.List(pl.String),
 }  # fmt: skip
-"""Columns of a question: its id, its article, the passage, itself, and its distinct answers."""
+"""Columns of a question: its id, its article, the passage, itself, and its answers."""
 
 
 def squad_rows(file: str, text: str) -> pl.DataFrame:
     """Return the questions of a file, which messages call `file`, in its order; see `COLUMNS`.
 
-    Answers are told apart by their texts: people who marked the same words gave one answer.
-    A question without any has an empty list. Raises `InputError` for what is no such JSON.
+    A text that several people gave stands in its answers as often; a question without any answer
+    has an empty list. Raises `InputError` for what is no such JSON.
     """
     try:
         whole = json.loads(text)
@@ -42,7 +42,7 @@ def squad_rows(file: str, text: str) -> pl.DataFrame:
                 ]
                 identity = _part(file, here, asked, "id", str)
                 question = _part(file, here, asked, "question", str)
-                rows.append((identity, title, context, question, list(dict.fromkeys(answers))))
+                rows.append((identity, title, context, question, answers))
     return pl.DataFrame(rows, schema=COLUMNS, orient="row")
 
 
