@@ -22,7 +22,6 @@ the CPU's time, by default of one thread.
 
 import argparse
 import gc
-import json
 import re
 import statistics
 import subprocess
@@ -70,9 +69,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 TARGETS = {"gpt2": "query_key_value", "llama": "all"}
 ARMS = ("lora", "fft")
 SHARES = {"half": 0.5, "a fifth": 0.2}
-BATCH, LENGTH, SPREAD = 16, 80, 24
+BATCH, LENGTH, SPREAD = 16, 64, 20
 """Rows of a batch; tokens of a text on average, and their standard deviation."""
-PROMPT, NEW, BEAMS, REFERENCES = 40, 24, 10, 4
+PROMPT, NEW, BEAMS = 40, 24, 10
+REFERENCES, EXAMPLES = 4, 8
 
 
 def settings_of(arm: str, model: str) -> dict[str, Any]:
@@ -328,7 +328,7 @@ def resident(what: str) -> float:
 
 
 def alone(side: str, model: str, arm: str, share: str, bf16: bool) -> float:
-    """Return the peak memory of three steps, in MB, over what the process had before."""
+    """Return the peak memory of two steps, in MB, over what the process had before."""
     made = texts(model, SHARES[share], BATCH * 64)
     before = resident("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
@@ -340,8 +340,8 @@ def alone(side: str, model: str, arm: str, share: str, bf16: bool) -> float:
         # The widest of the middle: the largest of all is rare.
         order = np.argsort(made.lengths, kind="stable")
         batch = order[-4 * BATCH : -3 * BATCH]
-        source = party.loader([batch] * 3)
-        for _ in range(3):
+        source = party.loader([batch] * 2)
+        for _ in range(2):
             party.step(source)
     return torch.cuda.max_memory_allocated() / 1e6 if CUDA else resident("VmHWM") - before
 
@@ -355,15 +355,15 @@ def memory(options: argparse.Namespace) -> Iterator[str]:
         precision = "bf16" if chosen_precision(model, options) else "fp32"
         for arm in options.arms:
             for share in options.shares:
-                found = []
+                running = []
                 for side in ("ours", "theirs"):
                     command = [
                         sys.executable, __file__, "--alone", side, "--models", model,
                         "--arms", arm, "--shares", share, "--precision", precision,
                         "--threads", str(options.threads),
                     ]  # fmt: skip
-                    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                    found.append(float(json.loads(done.stdout.splitlines()[-1])))
+                    running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+                found = [float(run.communicate()[0].splitlines()[-1]) for run in running]
                 yield (
                     f"| {model} | {arm} | {share} | {precision} | {found[0]:,.0f} "
                     f"| {found[1]:,.0f} | **{found[1] / found[0]:.2f}** |"
@@ -383,7 +383,7 @@ def beams(options: argparse.Namespace) -> Iterator[str]:
         theirs, ours = base_model(model).to(DEVICE), base_model(model)
         lighten(ours)
         pack(ours.to(DEVICE))
-        for rows, rule in ((1, "none"), (8, "none"), (8, "length 0.9, no-repeat 4")):
+        for rows, rule in ((1, "none"), (8, "length 0.9, no-repeat 4")):
             seconds = in_beams(model, ours, theirs, rows, rules[rule], options.rounds)
             rate = rows * NEW / statistics.median(seconds["ours"])
             told = ratios(seconds, "theirs", "ours")
@@ -422,30 +422,45 @@ def in_beams(
     return seconds
 
 
+class Asked:
+    """The loss of a batch, as validation and prediction ask for it."""
+
+    def __init__(self, side: Ours) -> None:
+        self.side = side
+
+    def loader(self, batches: list[Indices]) -> Iterator[Indices]:
+        return iter(batches)
+
+    def step(self, source: Iterator[Indices]) -> None:
+        self.side.loss(next(source))
+
+
 def references(options: argparse.Namespace) -> Iterator[str]:
     yield (
-        "| model | method | precision | one row a reference / ours: median (min to max; pairs) |\n"
-        "|---|---|---|---|"
+        "| model | method | precision | a step: one row a reference / ours: median (min to max; "
+        "pairs) | the loss alone |\n|---|---|---|---|---|"
     )
-    examples = 4
     for model in options.models:
         bf16 = chosen_precision(model, options)
-        together = drawn([(PROMPT, [NEW] * REFERENCES)] * examples, words_of(model))
+        together = drawn([(PROMPT, [NEW] * REFERENCES)] * EXAMPLES, words_of(model))
         apart = WrittenExamples(
-            [str(n) for n in range(examples * REFERENCES)],
+            [str(n) for n in range(EXAMPLES * REFERENCES)],
             [prompt for prompt in together.prompts for _ in range(REFERENCES)],
             [[answer] for several in together.answers for answer in several],
-            [[""]] * examples * REFERENCES,
+            [[""]] * EXAMPLES * REFERENCES,
         )
+        every, each = [np.arange(len(together))], [np.arange(len(apart))]
         for arm in options.arms:
-            ours = Ours(model, arm, together, bf16, examples)
-            rows = Ours(model, arm, apart, bf16, examples * REFERENCES)
-            every, each = np.arange(len(together)), np.arange(len(apart))
-            told = ours.loss(every), rows.loss(each)
+            ours = Ours(model, arm, together, bf16, EXAMPLES)
+            rows = Ours(model, arm, apart, bf16, EXAMPLES * REFERENCES)
+            told = ours.loss(every[0]), rows.loss(each[0])
             assert abs(told[0] / told[1] - 1) < (2e-3 if bf16 else 1e-5), told
-            seconds = in_turn({"ours": (ours, [every]), "rows": (rows, [each])}, options.pairs)
-            precision = "bf16" if bf16 else "fp32"
-            yield f"| {model} | {arm} | {precision} | {ratios(seconds, 'rows', 'ours')} |"
+            stepped = in_turn({"ours": (ours, every), "rows": (rows, each)}, options.pairs)
+            asked = in_turn(
+                {"ours": (Asked(ours), every), "rows": (Asked(rows), each)}, options.pairs
+            )
+            shown = [ratios(seconds, "rows", "ours") for seconds in (stepped, asked)]
+            yield f"| {model} | {arm} | {'bf16' if bf16 else 'fp32'} | {shown[0]} | {shown[1]} |"
             del ours, rows
             gc.collect()
 
@@ -467,7 +482,7 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[str]]]] = {
         beams,
     ),
     "references": (
-        f"Our step on 4 examples with {REFERENCES} references each, prompts of {PROMPT} tokens, "
+        f"Our step on {EXAMPLES} examples with {REFERENCES} references each, prompts of {PROMPT} tokens, "
         f"references of {NEW}, against one row a reference:",
         references,
     ),
@@ -480,7 +495,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--shares", nargs="+", choices=SHARES, default=list(SHARES))
-    parser.add_argument("--pairs", type=int, default=30 if CUDA else 8)
+    parser.add_argument("--pairs", type=int, default=30 if CUDA else 5)
     parser.add_argument("--rounds", type=int, default=10 if CUDA else 3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", choices=("fp32", "bf16"))

@@ -1,7 +1,9 @@
 """Every shipped study runs with `smoke=true`, so that no shipped config can rot."""
 
+from html import escape
 from pathlib import Path
 
+import polars as pl
 import pytest
 from workflow_runs import ROOT, Snakemake
 
@@ -50,6 +52,8 @@ DRAWN = {
 }  # fmt: skip
 """One of each task, and those with figures of their own, run to the figures: the others would draw
 the same ones."""
+ASKED = {"instruct_llama_qlora"}
+"""Studies with questions that are in none of the sets above; they are asked as well."""
 SHIPPED = {path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")}
 TEXTS = ("e2e_", "glue_", "instruct_", "squad_")
 
@@ -60,10 +64,27 @@ def smoke(study: str, folder: Path, snakemake: Snakemake, request: pytest.Fixtur
         words.append(f"data_root={request.getfixturevalue('shared_data') / DATA[study]}")
     # The figure over rank is that of one study; without a target all figures are drawn.
     swept = ("plot_r_sweep",) if study.endswith("_ranks") else ()
-    target = () if study in DRAWN else ("compare_arms", *swept)
+    asked = ("questions",) if study in ASKED else ()
+    target = () if study in DRAWN else ("compare_arms", *swept, *asked)
     snakemake(folder, *target, "--config", *words)
     comparison = folder / "results" / f"{study}.smoke" / "comparison" / "comparison.md"
     assert "Its scores mean nothing." in comparison.read_text()
+    if study in ASKED:
+        check_questions(folder / "results" / f"{study}.smoke" / "questions")
+
+
+def check_questions(folder: Path) -> None:
+    """Each question is answered once by each model, and shown to be graded twice."""
+    answers = pl.read_csv(folder / "answers.csv")
+    models = answers.select("arm", "seed").unique(maintain_order=True)
+    assert models["arm"].to_list()[:2] == ["base", "instruct"]
+    assert {"lora"} <= set(models["arm"])
+    assert "untouched" not in models["arm"]  # it is the base
+    questions = answers["text"].unique(maintain_order=True).to_list()
+    assert answers.height == len(questions) * models.height == 5 * models.height
+    page = (folder / "questions.html").read_text()
+    assert all(escape(question) in page for question in questions)
+    assert pl.read_csv(folder / "grading_sheet.csv").height == 2 * answers.height
 
 
 # Two classes, so that each has a core of its own (`--dist loadscope`).

@@ -24,7 +24,9 @@ def results(
     if not base.is_dir():
         pytest.skip(f"no trained model at {base}")
     folder = tmp_path_factory.mktemp("stories")
-    dropped = ", ".join(f"{arm}: null" for arm in ("untrained", "lora_r8", "lora_r1", "qlora", "last_layers"))
+    dropped = ", ".join(
+        f"{arm}: null" for arm in ("untrained", "lora_r8", "lora_r1", "qlora", "last_layers")
+    )
     words = ["study=e2e_stories", f"data_root={shared_data / 'e2e-nlg'}"]
     snakemake(
         folder, "compare_arms", "--config", *words, OVERRIDES.format(base=base, dropped=dropped)

@@ -5,7 +5,11 @@ QUESTION_PAGES = []
 
 if STUDY.questions:
     ASKED_SEEDS = STUDY.train.seeds if STUDY.questions.seed is None else (STUDY.questions.seed,)
-    ASKED_RUNS = [(arm, seed) for arm in STUDY.arms for seed in ASKED_SEEDS]
+    # An arm that is its base as it is would give the answers of that base again.
+    ASKED_ARMS = [
+        arm for arm, method in METHODS.items() if method.trains or method.parts or method.elsewhere
+    ]
+    ASKED_RUNS = [(arm, seed) for arm in ASKED_ARMS for seed in ASKED_SEEDS]
     # Each distinct untouched base, once a seed where it is another study's run of that seed.
     ASKED_BASES = {
         folder.format(seed=seed): (name, seed if "{seed}" in folder else None)
@@ -16,7 +20,7 @@ if STUDY.questions:
 
     rule answer_questions:
         input:
-            models=expand(f"{RUN}/model", arm=STUDY.arms, seed=ASKED_SEEDS),
+            models=expand(f"{RUN}/model", arm=ASKED_ARMS, seed=ASKED_SEEDS),
             bases=list(ASKED_BASES),
             instruct=[CONFIG.instruct.folder] if CONFIG.instruct else [],
             train=SPLITS["train"],
@@ -37,7 +41,7 @@ if STUDY.questions:
         params:
             task=settings(STUDY.task),
             questions=STUDY.questions.asked,
-            arms={arm: arm_protocol(arm) for arm in STUDY.arms},
+            arms={arm: arm_protocol(arm) for arm in ASKED_ARMS},
             runs=ASKED_RUNS,
             base_of_run=[
                 list(ASKED_BASES).index(BASES[arm].format(seed=seed)) for arm, seed in ASKED_RUNS

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from peft_ablation.bases.vocabulary import vocabulary_losses
 
@@ -37,24 +38,51 @@ def token_losses(
     reference that a token belongs to. `given` goes to the model as it is: what a decoder attends
     to besides, say.
     """
-    causal, targets = causal_of(model), batch["targets"]
-    told: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False, **given}
+    causal = causal_of(model)
+    told: dict[str, Any] = {**_read(causal, batch["input_ids"]), "use_cache": False, **given}
     if "reference" in batch:
-        told["attention_mask"] = _own_reference(batch["reference"])
+        told["attention_mask"] = own_reference(batch["reference"])
         told["position_ids"] = batch["position_ids"]
     hidden = causal.base_model(**told).last_hidden_state
+    head = causal.get_output_embeddings()
+    return told_losses(hidden, batch, head, label_smoothing=label_smoothing)
+
+
+def told_losses(
+    hidden: Tensor, batch: Mapping[str, Tensor], head: nn.Module, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return what `token_losses` does, of the last hidden states (B, T, width) of its batch."""
+    targets = batch["targets"]
     first = hidden.shape[1] * torch.arange(len(targets), device=targets.device)[:, None]
     supervised = (targets != IGNORED).flatten().nonzero()[:, 0]
     places = (first + batch["sources"]).flatten()[supervised]
     return vocabulary_losses(
         hidden.flatten(0, 1).index_select(0, places),
-        causal.get_output_embeddings(),
+        head,
         targets.flatten()[supervised],
         label_smoothing=label_smoothing,
     )
 
 
-def _own_reference(reference: Tensor) -> Tensor:
+def _read(causal: Any, ids: Tensor) -> dict[str, Tensor]:
+    """Return what a model reads: tokens, or what its embedding makes of them.
+
+    An embedding that is the head's weight too has that gradient already. On a CPU another of the
+    same size, nearly all zeros, to be added to it would cost as much as a layer.
+    """
+    embedding, head = causal.get_input_embeddings(), causal.get_output_embeddings()
+    if (
+        type(embedding) is nn.Embedding
+        and embedding.weight is getattr(head, "weight", None)
+        and embedding.weight.requires_grad
+        and embedding.padding_idx is None
+        and ids.device.type == "cpu"
+    ):
+        return {"inputs_embeds": functional.embedding(ids, embedding.weight, sparse=True)}
+    return {"input_ids": ids}
+
+
+def own_reference(reference: Tensor) -> Tensor:
     """Return who may attend to whom, (B, 1, T, T) bool: the prompt and oneself, backwards."""
     own = reference[:, :, None] == reference[:, None, :]
     prompt = (reference == 0)[:, None, :]

@@ -64,16 +64,18 @@ class _Losses(torch.autograd.Function):
         losses = rows.new_empty(count, dtype=torch.float32)
         of_rows = torch.empty_like(given) if learns else None
         of_logits = given.new_empty(count, words) if head_learns else None
-        logits = given.new_empty(size, words)
-        chances = rows.new_empty(size, words, dtype=torch.float32)
+        # Memory that is new costs more than what is done in it.
+        floats = rows.new_empty(2, size, words, dtype=torch.float32)
+        logits = floats[0] if dtype is torch.float32 else given.new_empty(size, words)
         for begin in range(0, count, size):
             part = slice(begin, begin + size)
             told = targets[part, None]
-            made, p = logits[: len(told)], chances[: len(told)]
+            made, (values, p) = logits[: len(told)], floats[:, : len(told)]
             torch.mm(given[part], matrix.t(), out=made)
             if bias is not None:
                 made += bias
-            values = made.float()
+            if dtype is not torch.float32:
+                values.copy_(made)
             own, top = values.gather(1, told), values.amax(1, keepdim=True)
             mean = values.mean(1, keepdim=True) if smoothing else 0.0
             torch.ops.aten._softmax.out(values, 1, False, out=p)

@@ -123,9 +123,7 @@ def of_runs(seeds: int) -> str:
     return " in these runs" if seeds < 2 else ""
 
 
-def of_interval(
-    low: float | None, high: float | None, higher_is_better: bool | None
-) -> str | None:
+def of_interval(low: float | None, high: float | None, higher_is_better: bool | None) -> str | None:
     """Return what the interval of a difference to the reference says by itself; None: no such."""
     if low is None or high is None:
         return None

@@ -385,12 +385,7 @@ def grade_blocks(
         means = [float(np.mean(column)) for column in (each, *zip(*each, strict=True))]
         single = ", ".join("/".join(f"{grade:g}" for grade in pair) for pair in each)
         rows.append([model_name(model), single, *(f"{mean:.2f}" for mean in means)])
-    pairs = compared_pairs(grades, models)
-    # The least p that so many questions can give, times the number of pairs (Bonferroni).
-    least = 2 * 0.5 ** len(questions)
-    possible = least * len(pairs) <= 1 - confidence
-    corrected = holm({(model_name(p.first), model_name(p.second)): p.p for p in pairs})
-    return [
+    blocks: list[Block] = [
         Heading("Grades"),
         Paragraph(
             f"From {scale[0]:g} to {scale[1]:g}, higher is better. Each answer was graded twice: "
@@ -398,6 +393,16 @@ def grade_blocks(
             "names no model. Every grade is shown question by question, as order 1/order 2."
         ),
         Table(("model", "every grade", "mean", "mean, order 1", "mean, order 2"), rows),
+    ]
+    pairs = compared_pairs(grades, models)
+    if not pairs:
+        return blocks
+    # The least p that so many questions can give, times the number of pairs (Bonferroni).
+    least = 2 * 0.5 ** len(questions)
+    possible = least * len(pairs) <= 1 - confidence
+    corrected = holm({(model_name(p.first), model_name(p.second)): p.p for p in pairs})
+    return [
+        *blocks,
         _effect(order_effect(grades)),
         Table(
             (

@@ -166,7 +166,7 @@ def _measured(rows: Sequence[Row]) -> list[Block]:
                 for row in rows
             ],
         ),
-        *([Paragraph("Not measured:"), Items(reasons)] if reasons else []),
+        *((Paragraph("Not measured:"), Items(reasons)) if reasons else ()),
     ]  # fmt: skip
 
 
@@ -221,7 +221,7 @@ def _beside_published(rows: Sequence[Row], published: Sequence[PublishedMemory])
                 for one in published
             ],
         ),
-        *([Paragraph("What is not comparable in these:"), Items(list(reasons))] if reasons else []),
+        *((Paragraph("What is not comparable in these:"), Items(list(reasons))) if reasons else ()),
     ]  # fmt: skip
 
 

@@ -463,9 +463,7 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _beats(
-    value: float | None, baseline: float | None, higher: bool | None
-) -> bool | None:
+def _beats(value: float | None, baseline: float | None, higher: bool | None) -> bool | None:
     if value is None or baseline is None or higher is None:
         return None
     return value > baseline if higher else value < baseline

@@ -108,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="UTF-8 file, one reference a line, or groups of references set apart by empty lines",
     )
     parser.add_argument("--template", default="corrected", help="template set to parse with")
-    parser.add_argument("--lowercase", action="store_true", help="BLEU, chrF and distinct-n ignore case")
+    parser.add_argument(
+        "--lowercase", action="store_true", help="BLEU, chrF and distinct-n ignore case"
+    )
     parser.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="SHARE")
     parser.add_argument("--seed", type=int, default=7)

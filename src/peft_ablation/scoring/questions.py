@@ -1,7 +1,7 @@
 """What models answer to a few questions that stand in no split, each asked alone."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,20 @@ def write_answers(
     bf16 = mixed_precision(precision) == "bf16"
     bound = open_task(task, train)
 
-    def loaded() -> Iterator[tuple[str, int | None, nn.Module, str | Path]]:
-        for (name, seed), folder in zip(untouched, folders, strict=True):
-            yield name, seed, bound.load_model(folder), folder
-        for (arm, number), model, base in zip(runs, models, bases, strict=True):
-            yield arm, number, load_trained(bound, arms[arm], base, model), base
-
     rows: list[tuple[int, str, str, int | None, str, int, str]] = []
-    for name, seed, model, base in loaded():
+
+    def ask(name: str, seed: int | None, model: nn.Module, base: str | Path) -> None:
         predictor = bound.predictor(model, base, device)
         for number, question in enumerate(questions, 1):
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 found = bound.answer(predictor, question)
             stopped = END if found.ended else LIMIT
             rows.append((number, question, name, seed, found.text, found.tokens, stopped))
+
+    # A model is let go of before the next one is loaded.
+    for (name, number), folder in zip(untouched, folders, strict=True):
+        ask(name, number, bound.load_model(folder), folder)
+    for (arm, seed), model, base in zip(runs, models, bases, strict=True):
+        ask(arm, seed, load_trained(bound, arms[arm], base, model), base)
     write_table(pl.DataFrame(rows, schema=COLUMNS, orient="row"), output)
     log.info("%d answers to %d questions", len(rows), len(questions))

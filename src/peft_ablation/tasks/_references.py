@@ -20,7 +20,7 @@ def reference_rows(
     fillers = {"input_ids": 0, "sources": 0, "targets": IGNORED}
     if several:
         fillers |= {"position_ids": 0, "reference": -1}
-    return {name: _padded([row[name] for row in rows], fillers[name]) for name in fillers}
+    return {name: padded([row[name] for row in rows], fillers[name]) for name in fillers}
 
 
 def _row(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, list[int]]:
@@ -41,6 +41,7 @@ def _row(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, l
     return row
 
 
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+    """Return rows as one tensor, int64, with `filler` after the end of shorter ones."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])

@@ -200,6 +200,12 @@ def test_arms_of_the_captioner_train_so_many(arm: str, trainable: int) -> None:
     assert trained("flickr_captioner", arm, model, ()) == trainable
 
 
+def test_lora_of_the_instruction_study_trains_as_many_as_published() -> None:
+    assert trained("instruct_llama_qlora", "lora", built("LlamaForCausalLM", LLAMA_1B), ()) == (
+        45_088_768
+    )
+
+
 def test_the_image_side_of_a_clip_is_its_whole_less_the_text_side() -> None:
     whole = built("CLIPModel", {})
     texts = [*whole.text_model.parameters(), *whole.text_projection.parameters()]

@@ -31,7 +31,7 @@ def load(folder: Path, **changed: Any) -> Config:
 
 def test_a_file_holds_one_question_a_line(tmp_path: Path) -> None:
     path = tmp_path / "asked.txt"
-    path.write_text("\ufeffWhat is rain?\r\n\n  Why is the sky blue?\n", encoding="utf-8")
+    path.write_text("\ufeffWhat is rain?\r\n\n \n  Why is the sky blue?\n", encoding="utf-8")
     assert list(Questions(file=str(path)).asked) == TEXTS
 
 

@@ -223,6 +223,28 @@ def test_products_are_those_of_the_rounded_weights_whatever_their_shape(
     assert torch.equal(other[0].weight, expected)
 
 
+@pytest.mark.parametrize("how", ["autocast", "compute_dtype"])
+def test_products_in_bfloat16_have_gradients_in_float32(how: str) -> None:
+    torch.manual_seed(0)
+    exact, rounded = (nn.Sequential(nn.Linear(64, 32)) for _ in range(2))
+    rounded.load_state_dict(exact.state_dict())
+    quantise(exact, ["0"], FourBits("nf4", True), bitsandbytes)
+    inside = "bfloat16" if how == "compute_dtype" else "float32"
+    quantise(rounded, ["0"], FourBits("nf4", True, inside), bitsandbytes)
+    x = torch.randn(4, 64)
+    found = []
+    for model in (exact, rounded):
+        given = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast" and model is rounded):
+            y = model(given)
+        y.square().sum().backward()
+        assert y.dtype == given.grad.dtype == torch.float32
+        found.append((y.detach(), given.grad))
+    for one, other in zip(*found, strict=True):
+        # bfloat16 has eight bits.
+        assert 0 < float((one - other).abs().max() / one.abs().max()) < 2**-6
+
+
 # -- straight, killed and resumed ----------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from text_studies import written
 from peft_ablation.bases.tokenizer import train_tokenizer
 from peft_ablation.errors import InputError
 from peft_ablation.tasks.text_generation import Settings, TextGeneration
+from peft_ablation.tasks.text_generation.chat import Turn, divided
 from peft_ablation.tasks.text_generation.chat_templates import shipped_templates
 from peft_ablation.tasks.text_generation.messages import KIND
 from peft_ablation.tasks.text_generation.model import load_model
@@ -131,6 +132,13 @@ def test_a_turn_that_begins_with_a_space_is_supervised_whole(tmp_path, chat_base
     assert decode(turn.told) == "  b c<|im_end|>".replace("  ", " ")
     _, mask = by_transformers(chat_base, "chatml", rows["messages"].to_list()[0])
     assert sum(mask) == 0
+
+
+def test_a_token_across_the_border_is_the_assistants():
+    """The model has to write it; a token without characters at the border it has not."""
+    places = [(0, 2), (2, 5), (5, 6), (6, 8), (8, 8), (8, 9)]
+    found = divided([1, 2, 3, 4, 5, 6], places, [(3, 6), (8, 9)])
+    assert found == [Turn([1], [2, 3]), Turn([4, 5], [6])]
 
 
 def test_loss_is_that_of_transformers_in_any_batch(tmp_path, chat_base):
@@ -372,6 +380,16 @@ def test_a_tokenizer_that_lacks_the_templates_tokens_is_one_line(tmp_path, chat_
     found = refusal(tmp_path, base)
     assert "llama-3 writes <|eot_id|>, which the tokenizer of base" in found
     assert len(examples_of(tmp_path, base, chat_template="plain")) == 3
+
+
+def test_a_tokenizer_without_an_end_is_one_line_where_the_template_writes_it(tmp_path, chat_base):
+    base = tmp_path / "endless"
+    shutil.copytree(chat_base, base)
+    tokenizer = tokenizer_of(base)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(base)
+    assert "has no end token (eos_token)" in refusal(tmp_path, base, chat_template="plain")
+    assert len(examples_of(tmp_path, base)) == 3
 
 
 @pytest.mark.parametrize(

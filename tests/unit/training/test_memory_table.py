@@ -169,7 +169,7 @@ def test_weights_that_follow_from_data_are_not_guessed() -> None:
 
 
 def test_kept_for_backward_by_hand() -> None:
-    """Five rows of four numbers, the input of two layers, and five rows of three that ReLU gave."""
+    """Five rows of four, the input of two layers, and of three that ReLU gave; no weights."""
 
     class Two(torch.nn.Module):
         def __init__(self) -> None:
@@ -181,9 +181,9 @@ def test_kept_for_backward_by_hand() -> None:
 
     module = Two()
     counted = KeptForBackward(module)
-    module(torch.ones(5, 4)).backward()
+    module(torch.ones(5, 4, requires_grad=True)).backward()
     assert counted.close() == 5 * 4 * 4 + 5 * 3 * 4
-    module(torch.ones(50, 4))
+    module(torch.ones(50, 4, requires_grad=True))
     assert counted.close() == 5 * 4 * 4 + 5 * 3 * 4
 
 

@@ -126,7 +126,7 @@ def _table(rows: Sequence[tuple[str | None, str, list[str]]], files: Sequence[st
 
 
 def _limited(
-    table: pl.DataFrame, limit: int | Mapping[str, int] | None
+    table: pl.DataFrame, limit: int | Mapping[Any, int] | None
 ) -> tuple[pl.DataFrame, int]:
     """Return at most so many images, of all or of each split, and how many are left out."""
     if limit is None:

@@ -109,11 +109,10 @@ def read_rows(
     if isinstance(settings.limit, dict):
         # What a split has beyond its limit goes: of gathered rows the whole example.
         numbered = table.with_row_index("#place")
-        parts = [
-            _limited(numbered.filter(split=split), settings.limit.get(split)) for split in SPLITS
-        ]
-        table = pl.concat(part for part, _ in parts).sort("#place").drop("#place")
-        dropped["limit"] = sum(left for _, left in parts)
+        limits = {str(split): most for split, most in settings.limit.items()}
+        kept = [_limited(numbered.filter(split=split), limits.get(split)) for split in SPLITS]
+        table = pl.concat([part for part, _ in kept]).sort("#place").drop("#place")
+        dropped["limit"] = sum(left for _, left in kept)
     table = table.with_columns(_balance(table, settings).alias("balance"))
     first_columns = [name for name in NAMED_COLUMNS if name in table.columns]
     others = [role for role in settings.columns if role not in NAMED_COLUMNS]

@@ -82,7 +82,7 @@ class Captioning(Task):
     nearest = _nearest("report")
     hub_kind = "image-to-text"
     length_unit = "tokens"
-    extras = (Extra("distinct_texts", "distinct texts"),)
+    extras: tuple[Extra, ...] = (Extra("distinct_texts", "distinct texts"),)
     figures: ClassVar[Mapping[str, Figure]] = {
         "examples": Figure(
             "Images and texts",

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -63,6 +62,7 @@ class SummedLoss(nn.Module):
     def __init__(self, model: nn.Module, base: str | Path) -> None:
         """Wrap a (PEFT) model; pixels are normalised as `base` says."""
         super().__init__()
+        lighten(model)
         self.model, self.normalize = model, normalize_of(base)
 
     def forward(self, image: Tensor, **texts: Tensor) -> Tensor:
@@ -87,10 +87,7 @@ class CaptionPredictor:
 
     def truth(self, examples: ReferenceExamples) -> Mapping[str, Any]:
         """Return the references and their supervised tokens."""
-        return {
-            "reference": pl.Series(examples.texts, dtype=pl.List(pl.String)),
-            "tokens": pl.Series(examples.weights, dtype=pl.Int32),
-        }
+        return examples.truth()
 
     @torch.no_grad()
     def __call__(
@@ -99,9 +96,7 @@ class CaptionPredictor:
         """Return `hypothesis`, and `nll`: that of all references, in nats (float64)."""
         batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
         states = image_states(self.model, self.normalize, batch.pop("image"))
-        losses = token_losses(self.model, states, batch).double().cpu()
-        ends = examples.weights[indices].cumsum()[:-1]
-        nll = [float(part.sum()) for part in losses.tensor_split(torch.from_numpy(ends))]
+        nll = examples.summed(token_losses(self.model, states, batch), indices)
         written = self._write(examples, states) * (len(indices) // len(states))
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         return {"hypothesis": [text.strip() for text in texts], "nll": nll}

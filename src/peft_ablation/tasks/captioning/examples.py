@@ -69,6 +69,11 @@ class CaptionExamples:
         """Return how many tokens of these examples are supervised."""
         return int(self.lengths[indices].sum()) - len(self.prompt) * len(indices)
 
+    def truth(self) -> dict[str, Any]:
+        """Return the references and their supervised tokens, as prediction columns."""
+        tokens = pl.Series(self.lengths - len(self.prompt), dtype=pl.Int32)
+        return {"reference": self.texts, "tokens": tokens}
+
     def shuffled(self, seed: int) -> "CaptionExamples":
         """Return the same texts beside one another's images."""
         return replace(self, positions=shuffled_positions(self.positions, seed))
@@ -128,6 +133,18 @@ class ReferenceExamples:
         """Return how many tokens of these examples are supervised."""
         return int(self.weights[indices].sum())
 
+    def truth(self) -> dict[str, Any]:
+        """Return the references and their supervised tokens, as prediction columns."""
+        return {
+            "reference": pl.Series(self.texts, dtype=pl.List(pl.String)),
+            "tokens": pl.Series(self.weights, dtype=pl.Int32),
+        }
+
+    def summed(self, losses: Tensor, indices: Indices) -> list[float]:
+        """Return the loss of each of these examples (float64) from that of each token in turn."""
+        ends = torch.from_numpy(self.weights[indices].cumsum()[:-1])
+        return [float(part.sum()) for part in losses.double().cpu().tensor_split(ends)]
+
     def shuffled(self, seed: int) -> "ReferenceExamples":
         """Return the same texts beside one another's images."""
         return replace(self, positions=shuffled_positions(self.positions, seed))
@@ -184,13 +201,13 @@ def examples(
     ids, places = rows["example_id"].to_list(), positions[positions >= 0]
     if kind != ENCODER_DECODER and not several:
         return CaptionExamples(list(fitted), prompt, places, ids, rows["report"].to_list(), images)
-    if kind != ENCODER_DECODER:
+    if settings["findings"]:
         raise InputError(
-            f"{table}: several texts an image (column report is a list), which base {base}, a "
-            f"{kind}, does not read; give each text a row of its own, or take a base of model_type "
-            f"{ENCODER_DECODER}"
+            f"task.findings: is {settings['findings']!r}, but column report of {table} is a list: "
+            "findings are read from one report an image; set it to null"
         )
-    check_positions(base, settings, prompt)
+    if kind == ENCODER_DECODER:
+        check_positions(base, settings, prompt)
     answers = [[next(fitted)[len(prompt) :] for _ in own] for own in texts]
     return ReferenceExamples(prompt, answers, places, ids, texts, images)
 

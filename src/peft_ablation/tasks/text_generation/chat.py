@@ -37,7 +37,7 @@ class Chat:
         """Load the tokenizer of a local base; `template` is a name, or the text of one.
 
         Raises `InputError` for a tokenizer that has no template of its own (if that is asked for),
-        lacks the template's tokens, or does not know where its characters become tokens, and for a
+        lacks the template's tokens, or does not know which characters a token is made of, and for a
         template that ends no turn by a token of its own.
         """
         from transformers import AutoTokenizer
@@ -57,6 +57,11 @@ class Chat:
             raise InputError(
                 f"base {base}: its tokenizer does not tell which characters a token is made of, "
                 "expected a fast one (tokenizer.json)"
+            )
+        if "eos_token" in self.template and self.tokenizer.eos_token is None:
+            raise InputError(
+                f"base {base}: its tokenizer has no end token (eos_token), which the chat template "
+                "writes; set one in tokenizer_config.json, or give another task.chat_template"
             )
         if text is not None:
             self._check_tokens(template)
@@ -100,7 +105,7 @@ class Chat:
         texts = [text for text, _ in found]
         tokens = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
         rows = zip(tokens["input_ids"], tokens["offset_mapping"], found, strict=True)
-        several = [_divided(ids, places, spans) for ids, places, (_, spans) in rows]
+        several = [divided(ids, places, spans) for ids, places, (_, spans) in rows]
         for row, turns in enumerate(several, 1):
             if not all(turn.before and turn.told[-1:] == [self.end_token] for turn in turns):
                 raise InputError(
@@ -153,10 +158,13 @@ class Chat:
         return text
 
 
-def _divided(
+def divided(
     ids: Sequence[int], places: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
 ) -> list[Turn]:
-    """Return the turns of a tokenised text; `places` are begin and end of each token in it."""
+    """Return the turns of a tokenised text; `places` and `spans` are begin and end in it.
+
+    `places` are of each token, `spans` of each turn of the assistant, in characters.
+    """
     turns, done, token = [], 0, 0
     for begin, end in spans:
         # A token across the border is the assistant's: the model has to write it.

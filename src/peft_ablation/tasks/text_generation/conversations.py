@@ -14,8 +14,9 @@ from torch import Tensor
 from peft_ablation.bases.causal import IGNORED
 from peft_ablation.data.examples import Indices, read_columns, shuffled_positions
 from peft_ablation.errors import InputError
+from peft_ablation.tasks._references import padded
 from peft_ablation.tasks.text_generation.chat import Chat, Turn
-from peft_ablation.tasks.text_generation.examples import check_context, check_length, padded
+from peft_ablation.tasks.text_generation.examples import check_context, check_length
 from peft_ablation.tasks.text_generation.messages import ASSISTANT, Message, checked_messages
 
 log = logging.getLogger(__name__)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from peft_ablation.artifacts import read_json
-from peft_ablation.bases.causal import IGNORED
 from peft_ablation.data.examples import Indices, read_columns, shuffled_positions
 from peft_ablation.errors import InputError
 from peft_ablation.metrics.texts import references_of
+from peft_ablation.tasks._references import reference_rows
 
 LENGTHS = ("n_positions", "max_position_embeddings")
 """Keys of a config that say how many positions a model has."""
@@ -60,37 +59,8 @@ class WrittenExamples:
 
     def batch(self, indices: Indices) -> dict[str, Tensor]:
         """Return what `token_losses` takes, int64, padded on the right."""
-        several = any(len(self.answers[index]) > 1 for index in indices)
-        rows = [_row(self.prompts[index], self.answers[index]) for index in indices]
-        fillers = {"input_ids": 0, "sources": 0, "targets": IGNORED}
-        if several:
-            fillers |= {"position_ids": 0, "reference": -1}
-        return {name: padded([row[name] for row in rows], fillers[name]) for name in fillers}
-
-
-def _row(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, list[int]]:
-    """Return one example as a row; the end of each answer is told, but not read."""
-    row: dict[str, list[int]] = {
-        "input_ids": list(prompt),
-        "position_ids": list(range(len(prompt))),
-        "reference": [0] * len(prompt),
-        "sources": [],
-        "targets": [],
-    }
-    for number, answer in enumerate(answers, 1):
-        begin, read = len(row["input_ids"]), len(answer) - 1
-        row["sources"] += [len(prompt) - 1, *range(begin, begin + read)]
-        row["targets"] += answer
-        row["input_ids"] += answer[:-1]
-        row["position_ids"] += range(len(prompt), len(prompt) + read)
-        row["reference"] += [number] * read
-    return row
-
-
-def padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    """Return rows as one tensor, int64, the shorter ones filled up on the right."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+        prompts = [self.prompts[index] for index in indices]
+        return reference_rows(prompts, [self.answers[index] for index in indices])
 
 
 def load_tokenizer(folder: str | Path) -> Any:

@@ -1,6 +1,6 @@
 """A causal language model of transformers: its loss, and the texts that it writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,11 @@ class Writer:
         if template:
             chat = Chat(base, template)
             self.tokenizer, self.end_token = chat.tokenizer, chat.end_token
-            self.prompt = chat.prompt
+            self.prompt: Callable[[str], list[int]] = chat.prompt
         else:
-            self.tokenizer = load_tokenizer(base)
-            self.end_token = self.tokenizer.eos_token_id
-            self.prompt = lambda text: prompts_of([text], self.tokenizer, settings)[0]
+            self.tokenizer = tokenizer = load_tokenizer(base)
+            self.end_token = tokenizer.eos_token_id
+            self.prompt = lambda text: prompts_of([text], tokenizer, settings)[0]
         # What a base's own generation_config says would mix with the study's settings.
         causal_of(self.model).generation_config = _plain()
 
