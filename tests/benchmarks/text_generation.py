@@ -482,8 +482,8 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[str]]]] = {
         beams,
     ),
     "references": (
-        f"Our step on {EXAMPLES} examples with {REFERENCES} references each, prompts of {PROMPT} tokens, "
-        f"references of {NEW}, against one row a reference:",
+        f"Our step on {EXAMPLES} examples with {REFERENCES} references each, prompts of "
+        f"{PROMPT} tokens, references of {NEW}, against one row a reference:",
         references,
     ),
 }

@@ -74,11 +74,37 @@ class Linear(nn.Linear):
 
     packed: Tensor | None = None
     """The weight as oneDNN lays it out, of a model that learns no more; see `pack`."""
+    halved: Tensor | None = None
+    """The weight in half precision, of such a model once it was asked under autocast."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return input @ weight.T + bias."""
+        if _is_halved(self):
+            return functional.linear(input, in_half(self), self.bias)
         output = _by_onednn(input, self.weight, self.bias, self.packed)
         return super().forward(input) if output is None else output
+
+
+def _is_halved(layer: Any) -> bool:
+    """Tell whether a layer that learns no more is asked under autocast on the CPU."""
+    return (
+        layer.packed is not None
+        and not torch.is_grad_enabled()
+        and torch.is_autocast_enabled("cpu")
+        and layer.weight.device.type == "cpu"
+    )
+
+
+def in_half(layer: Any) -> Tensor:
+    """Return a layer's weight in the precision of autocast, which would cast it at each product."""
+    dtype = torch.get_autocast_dtype("cpu")
+    if not _is_halved(layer):
+        weight: Tensor = layer.weight.to(dtype)
+        return weight
+    if layer.halved is None or layer.halved.dtype != dtype:
+        layer.halved = layer.weight.detach().to(dtype)
+    halved: Tensor = layer.halved
+    return halved
 
 
 def _by_onednn(
@@ -110,12 +136,14 @@ def _transposed(kind: type[nn.Module]) -> type[nn.Module]:
     """Return GPT-2's `Conv1D`, a linear layer that keeps its weight as (in, out), as `Linear`."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
+        if _is_halved(self):
+            return functional.linear(x, in_half(self).t(), self.bias)
         output = _by_onednn(x, self.weight.t(), self.bias, self.packed)
         result: Tensor = kind.forward(self, x) if output is None else output
         return result
 
     # Of the same name, by which methods and PEFT know what a module is.
-    namespace = {"forward": forward, "packed": None, "__module__": __name__}
+    namespace = {"forward": forward, "packed": None, "halved": None, "__module__": __name__}
     return type(kind.__name__, (kind,), namespace)
 
 
@@ -209,8 +237,9 @@ def _is_conv1d(module: nn.Module) -> bool:
 def pack(model: nn.Module) -> None:
     """Copy the weights of a lightened model into oneDNN's layout: for a model that learns no more.
 
-    Products are faster with it, most of all those of few rows, as in generation. Without gradients
-    the copies are what counts: a weight changed later changes nothing.
+    Products are faster with it, most of all those of few rows, as in generation. Under autocast it
+    is a copy in half precision, made when it is first needed. Without gradients the copies are what
+    counts: a weight changed later changes nothing.
     """
     if not _ONEDNN:
         return

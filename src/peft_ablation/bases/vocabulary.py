@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from peft_ablation.bases.cpu_kernels import Linear
+from peft_ablation.bases.cpu_kernels import Linear, in_half
 
 _LOGITS = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits that are made at a time: few enough for a processor's cache, enough for large products."""
