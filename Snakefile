@@ -63,7 +63,11 @@ else:
     include: "workflow/rules/forgetting.smk"
     include: "workflow/rules/by_group.smk"
     include: "workflow/rules/likelihoods.smk"
+    include: "workflow/rules/questions.smk"
+    include: "workflow/rules/sweep.smk"
+    include: "workflow/rules/tokens.smk"
     include: "workflow/rules/compare.smk"
+    include: "workflow/rules/memory.smk"
     include: "workflow/rules/audit.smk"
     include: "workflow/rules/write_up.smk"
 

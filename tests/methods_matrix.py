@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from peft_ablation.artifacts import write_text
+from peft_ablation.bases.quantisation import linear_4bit
 from peft_ablation.errors import InputError
 from peft_ablation.methods import Method, method_class
 from peft_ablation.methods._peft_types import peft_types
@@ -31,6 +33,7 @@ from peft_ablation.methods.parameters import (
     load_trainable_state,
     trainable_state,
 )
+from peft_ablation.training.optimizers import make_optimizer
 
 STEPS = 10
 VOCABULARY, LABELS, ROWS, LENGTH, SIDE = 64, 3, 8, 12, 32
@@ -240,6 +243,7 @@ def train(
     resume: Checkpoint | None = None,
     seed: int = 3,
     steps: int = STEPS,
+    optimizer_name: str = "adamw",
 ) -> Trained:
     """Train up to step `stop` of `steps`, from the start or from a checkpoint."""
     method = bound(arm)
@@ -254,7 +258,7 @@ def train(
     first = 0
     if resume is not None:
         resume.read_into(model)
-    optimizer = torch.optim.AdamW(method.optimizer_groups(model, 0.01), lr=1.0, fused=True)
+    optimizer = make_optimizer(optimizer_name, method.optimizer_groups(model, 0.01), 1.0)
     if resume is not None:
         optimizer.load_state_dict(resume.optimizer())
         first = int(next(iter(optimizer.state.values()))["step"])
@@ -353,6 +357,7 @@ def method_rows() -> dict[str, Row]:
         "head_only": Row({"method": "head_only"}, "Alain & Bengio 2016"),
         "prompt": Row({"method": "prompt", "tokens": 4}, "Lester et al. 2021"),
         "prefix": Row({"method": "prefix", "tokens": 4}, "Li & Liang 2021"),
+        "qlora": Row({"method": "qlora"}, "Dettmers et al. 2023", lambda tiny: tiny.targets),
         "none": Row({"method": "none"}, ""),
     }
 
@@ -421,14 +426,14 @@ class Cell:
     """Whether a forward of the base by itself gives the same logits."""
 
 
-def cell(tiny: Tiny, arm: Mapping[str, Any], work: Path) -> Cell:
+def cell(tiny: Tiny, arm: Mapping[str, Any], work: Path, optimizer: str = "adamw") -> Cell:
     """Run one method on one architecture through its whole life."""
     base = work / "base"
     if not base.exists():
         tiny.write(base)
     folder = Path(tempfile.mkdtemp(dir=work))
     try:
-        return _life(tiny, arm, base, folder)
+        return _life(tiny, arm, base, folder, optimizer)
     except InputError as error:
         return Cell(refused=str(error))
     except ValidationError as error:
@@ -438,7 +443,7 @@ def cell(tiny: Tiny, arm: Mapping[str, Any], work: Path) -> Cell:
         return Cell(failed=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
 
 
-def _life(tiny: Tiny, arm: Mapping[str, Any], base: Path, folder: Path) -> Cell:
+def _life(tiny: Tiny, arm: Mapping[str, Any], base: Path, folder: Path, optimizer: str) -> Cell:
     method = bound(arm)
     if not method.trains:
         same = outputs(tiny, method.load(tiny.load, base, folder))
@@ -447,7 +452,7 @@ def _life(tiny: Tiny, arm: Mapping[str, Any], base: Path, folder: Path) -> Cell:
     fresh = train(tiny, base, arm, stop=0)
     begin = mean_loss(tiny, fresh.model)
     before = {name: tensor.clone() for name, tensor in fresh.model.state_dict().items()}
-    whole = train(tiny, base, arm)
+    whole = train(tiny, base, arm, optimizer_name=optimizer)
     problems = list(_unexpected(whole, before))
     end = mean_loss(tiny, whole.model)
     if not end < begin:
@@ -455,14 +460,14 @@ def _life(tiny: Tiny, arm: Mapping[str, Any], base: Path, folder: Path) -> Cell:
     kept: set[str] = set()
     for stop in (STEPS // 2, STEPS - 2):
         checkpoint = Checkpoint(folder / f"checkpoint-{stop}")
-        stopped = train(tiny, base, arm, stop=stop)
+        stopped = train(tiny, base, arm, stop=stop, optimizer_name=optimizer)
         # A save in between, as the best epoch's: training must go on as if there had been none.
         (folder / f"best-{stop}").mkdir()
         stopped.method.save(stopped.model, folder / f"best-{stop}")
         checkpoint.write(stopped.method, stopped.model, stopped.optimizer)
         kept |= {key.partition(".")[0] for key in checkpoint.state()}
         torch.manual_seed(99)
-        resumed = train(tiny, base, arm, resume=checkpoint)
+        resumed = train(tiny, base, arm, resume=checkpoint, optimizer_name=optimizer)
         problems += _differences(whole, resumed, stop)
     model = folder / "model"
     model.mkdir()
@@ -502,12 +507,19 @@ def plainly(tiny: Tiny, method: Method, base: Path, folder: Path) -> nn.Module:
     line = method.loading(tiny.name)
     known: dict[str, Any] = {"base": base, "folder": folder, "load_file": load_file}
     import peft
+    from transformers import BitsAndBytesConfig
 
-    known |= {"PeftModel": peft.PeftModel, tiny.name: tiny.model_class}
+    known |= {"PeftModel": peft.PeftModel, tiny.name: tiny.model_class, "torch": torch}
+    known |= {"BitsAndBytesConfig": BitsAndBytesConfig}
     if line.startswith("model = "):
         exec(line, known)
         return known["model"]
-    return eval(line, known)
+    model: nn.Module = eval(line, known)
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            # The library's own is in bf16 on some CPUs, and wrong for tiny layers.
+            module.__class__ = linear_4bit(bitsandbytes)
+    return model
 
 
 def _unexpected(run: Trained, before: Mapping[str, Tensor]) -> Iterator[str]:
@@ -549,8 +561,17 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{index}.{name}": value
         for index, entry in optimizer.state_dict()["state"].items()
-        for name, value in entry.items()
+        for name, value in _flat(entry)
     }
+
+
+def _flat(entry: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a state; bitsandbytes keeps those of 8 bits one level down."""
+    for name, value in entry.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield name, torch.as_tensor(value)
 
 
 @torch.no_grad()
@@ -646,6 +667,42 @@ alone: a task that calls the base's modules by itself cannot have them.
 
 """
 AFTER = """
+## QLoRA (`method: qlora`)
+
+LoRA on a base whose frozen linear layers are kept in 4 bits (Dettmers et al. 2023,
+https://arxiv.org/abs/2305.14314), by bitsandbytes: `pip install 'peft-ablation[quantisation]'`.
+
+- **What is quantised**: every `nn.Linear` but the output head and the task's heads, whether it is a
+  target or not, as transformers' `BitsAndBytesConfig` does it. Of 64 weights one scale is kept, and
+  each weight is one of 16 numbers times it: `quant_type: nf4`, quantiles of a normal distribution,
+  or `fp4`, floats. With `double_quant` the scales are 8-bit numbers themselves. GPT-2's `Conv1D`
+  and convolutions are refused.
+- **What stays**: embeddings, norms, biases and heads, in float32, as PEFT's
+  `prepare_model_for_kbit_training` leaves them: tasks load bases in float32, and the adapters,
+  which learn from small differences, get their inputs unrounded.
+- **Bytes**: 0.5 + 1/64 + 4/16384 = 0.516 a weight, without double quantisation 0.5 + 4/64 = 0.5625;
+  float32 takes 4. Of Llama-3.2-1B the linear layers take 502 or 547 MB, the embedding (float32)
+  1,051 MB, LoRA of rank 64 on all linear layers 180 MB, its gradient as much and AdamW's states 361
+  MB (`adamw_8bit`: 90 MB). It saves weights, not activations: for those there is
+  `gradient_checkpointing` ([training.md](training.md#memory)).
+- **What is trained**: the adapters, and with `train_norms` the norms. `dora`, `rslora`, `loraplus`
+  and the `init`s `default` and `gaussian` are lora's; others would read or change the base's
+  weights.
+- **Saved** is a plain adapter of PEFT, and the run's card says the Python that loads it on the base
+  in 4 bits. **It belongs to the rounded base**; on the base as it was it is another model.
+  Predictions, and `composed`, round the base to what 4 bits hold (float32 again), add the adapter
+  and merge; the logits are those of training to 1e-6. Merging into 4 bits would round what was
+  learnt, and is not done. So prediction takes the memory of the base in float32.
+- **Resuming** quantises the base again: the same release of bitsandbytes gives the same bits, and
+  is part of a checkpoint's fingerprint.
+- **On a CPU** all of it works, with the same numbers. One trap is cured here and must be known
+  elsewhere: on a CPU with AVX512-BF16 bitsandbytes lays weights out anew in the first forward pass
+  in evaluation mode, for a kernel in bf16 that has no gradient, and `train()` does not undo it.
+  After one validation gradients are wrong, without a word. Set `support_avx512bf16_for_cpu = False`
+  on every `Linear4bit` (also where you load an adapter plainly and want the same numbers).
+- **On a GPU** the base is quantised on the CPU and then moved: float32 weights of linear layers
+  never reach it. A GPU that bitsandbytes has no code for is one line before the first step.
+
 ## Made of other arms (`method: composed`, `of: …`)
 
 `foreign` scores what others trained ([foreign.md](foreign.md)), `composed` what other arms of the

@@ -18,6 +18,7 @@ from peft_ablation.artifacts import sha256_file, sha256_json
 
 PACKAGES: Final = (
     "accelerate",
+    "bitsandbytes",
     "duckdb",
     "iterative-stratification",
     "matplotlib",

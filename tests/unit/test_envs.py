@@ -218,5 +218,8 @@ def test_an_installed_library_has_its_data_files_and_the_shipped_studies() -> No
     }
     assert packed == found
     for name, folder in LINKED.items():
-        shipped = {path.name for path in (ROOT / folder).iterdir()}
-        assert {path.name for path in packed if path.parent.name == name} == shipped
+        shipped = {path for path in (ROOT / folder).rglob("*") if path.is_file()}
+        linked = {
+            path.relative_to(SOURCE / name) for path in packed if SOURCE / name in path.parents
+        }
+        assert linked == {path.relative_to(ROOT / folder) for path in shipped}

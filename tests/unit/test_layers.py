@@ -33,7 +33,8 @@ LAYERS: list[set[str]] = [
     {"metrics"},
     {"bases"},
     {"config.base", "as_published"},
-    {"methods", "tasks"},
+    {"methods", "tasks", "config.questions"},
+    {"config.memory"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},
     {"config.loading"},
@@ -52,7 +53,7 @@ whose units do not import one another."""
 
 UPWARD: dict[tuple[str, str], str] = {
     ("sources.mimic.label_counts", "figures.style"): "a source's own figure looks as all figures",
-    ("tasks.captioning.example_figure", "figures"): "a task's own figure looks as all figures",
+    ("tasks.captioning", "figures"): "a task's own figures look as all figures",
     ("tasks.image_classification", "figures"): "a task's own figures look as all figures",
     ("tasks.image_classification.attention_figure", "methods"): (
         "it opens trained models by the method that saved them, whichever that is"

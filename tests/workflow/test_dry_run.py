@@ -122,6 +122,12 @@ def test_smoke_of_a_study_that_is_not_run_plans_its_arms(
     assert ("plot_r_sweep" in found) == study.endswith("_ranks")
 
 
+def test_the_memory_table_trains_nothing(tmp_path: Path, snakemake: Snakemake) -> None:
+    found = jobs(snakemake(tmp_path, "memory_table", "--dry-run"))
+    assert found["measure_memory"] == found["write_memory_page"] == found["plot_memory"] == 1
+    assert not {rule for rule in found if rule.startswith(("train_", "predict", "score"))}
+
+
 def test_a_fourth_arm_becomes_its_rules(tmp_path: Path, snakemake: Snakemake) -> None:
     arm = "{method: lora, targets: vision_and_text, learning_rate: 1.0e-3}"
     done = snakemake(

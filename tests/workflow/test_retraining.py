@@ -56,6 +56,16 @@ def test_how_a_run_is_carried_out_trains_nothing(tiny_run: Path, snakemake: Snak
             "{train: {weight_decay: 0.1}}",
             {"train_fft_chunk": 2, "train_lora_vision_chunk": 2, "train_lora_text_chunk": 2},
         ),
+        # Defaults of settings that came later are as good as not said.
+        (
+            "{train: {optimizer: adamw}, arms: {fft: {optimizer: adamw}, lora_text:"
+            " {gradient_checkpointing: true}}}",
+            {"train_lora_text_chunk": 2},
+        ),
+        (
+            "{train: {threads: 3}}",
+            {"train_fft_chunk": 2, "train_lora_vision_chunk": 2, "train_lora_text_chunk": 2},
+        ),
     ],
     ids=[
         "one seed more",
@@ -68,6 +78,8 @@ def test_how_a_run_is_carried_out_trains_nothing(tiny_run: Path, snakemake: Snak
         "prediction",
         "the task as training reads it",
         "protocol",
+        "an arm's own protocol",
+        "rounding",
     ],
 )
 def test_only_what_a_change_touches_is_trained(

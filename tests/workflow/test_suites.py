@@ -314,3 +314,28 @@ def test_the_eight_tasks_of_glue_are_planned_offline_and_soon(
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     print(f"glue: of the CPU {cpu:.1f} s")
     assert cpu < 15
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    ("suite", "data"), [("e2e_gpt2_ranks", "e2e-nlg"), ("squad_gpt2_ranks", "squad-xquad-en")]
+)
+def test_suites_over_rank_plan_every_rank_on_three_bases_offline(
+    suite: str, data: str, tmp_path: Path, shared_data: Path, snakemake: Snakemake
+) -> None:
+    root = shared_data / data
+    if suite.startswith("squad"):
+        # SQuAD itself is not at hand: its files are looked for, not into, when the DAG is made.
+        root = tmp_path / "squad"
+        root.mkdir()
+        for split in ("train", "dev"):
+            (root / f"{split}-v1.1.json").touch()
+    words = ("--config", f"suite={suite}", f"data_root={root}")
+    found = jobs(snakemake(tmp_path, "suite", "--dry-run", *words))
+    assert sum(found[name] for name in found if name.endswith("_fetch_base")) == 3
+    trained = {name: count for name, count in found.items() if re.search("_train_.*_chunk$", name)}
+    # Three bases, eleven ranks and full fine-tuning; three seeds of five epochs, one a chunk.
+    assert len(trained) == 3 * 12
+    assert set(trained.values()) == {15}
+    assert found["plot_r_sweep"] == 1
+    assert sum(name.endswith("_compare_r_sweep") for name in found) == 3

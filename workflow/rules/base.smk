@@ -2,7 +2,8 @@
 # Each distinct base of the study has a rule of its own, named after its kind; a second one of a
 # kind has a number. `prepare_base` makes of a base what all arms and seeds of the study start from,
 # where the task says so (a head of texts).
-PLACES = list({place.folder: place for place in map(CONFIG.place, STUDY.arms)}.values())
+PLACES = [*map(CONFIG.place, STUDY.arms), *([CONFIG.instruct] if CONFIG.instruct else [])]
+PLACES = list({place.folder: place for place in PLACES}.values())
 
 
 def base_rule(kind, place):
@@ -33,7 +34,7 @@ for place in PLACES:
                 f"{RESULTS}/benchmarks/{base_rule('pretrain_phantom_base', place)}.tsv"
             conda:
                 "../../envs/torch.yaml"
-            threads: STUDY.train.threads
+            threads: place.base.pretraining.threads
             resources:
                 **gpu_job(gpu_model="a100"),
                 gpu=1,
@@ -42,7 +43,6 @@ for place in PLACES:
             params:
                 pretraining=settings(place.base.pretraining),
                 prompt=STUDY.task.prompt,
-                threads=STUDY.train.threads,
             message:
                 "Pre-training a tiny GIT on clean schematic phantoms"
             script:

@@ -5,12 +5,13 @@ from peft_ablation.as_published import of_training
 from peft_ablation.comparison.captions import caption
 from peft_ablation.comparison.published import read_published
 from peft_ablation.config.loading import load_config
+from peft_ablation.config.questions import INSTRUCT, untouched
 from peft_ablation.config.runs import data_terms, runs_needed
-from peft_ablation.config.swept import SWEPT, swept_lines
+from peft_ablation.config.swept import SWEPT
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
 from peft_ablation.termination import handle_apart
-from peft_ablation.training.checkpoint import NOT_PROTOCOL
+from peft_ablation.training.checkpoint import LATER, NOT_PROTOCOL, protocol_of
 from peft_ablation.training.tuning import with_chosen_rate
 from snakemake.resources import Resources
 
@@ -110,7 +111,8 @@ def first_runs(pattern):
 def arm_protocol(arm):
     """Return the settings of an arm that its method reads; the base is an input of the job."""
     values = settings(STUDY.arms[arm])
-    kept = {key: value for key, value in values.items() if key not in ("base", "init_from")}
+    apart = ("base", "init_from", *LATER)
+    kept = {key: value for key, value in values.items() if key not in apart}
     return of_training(kept)
 
 
@@ -124,9 +126,10 @@ def features_protocol():
     return {k: v for k, v in task_protocol().items() if k not in TASK.beside_features}
 
 
-def protocol(train):
-    """Return the settings that decide what training computes; a change of them trains again."""
-    return {key: value for key, value in settings(train).items() if key not in NOT_PROTOCOL}
+def protocol(train, arm):
+    """Return the settings that decide what training an arm computes; a change of them trains again."""
+    own = {k: v for k, v in settings(STUDY.arms[arm], *LATER).items() if v is not None}
+    return protocol_of({**settings(train), **own})
 
 
 BASES = {arm: CONFIG.start(arm) for arm in STUDY.arms}

@@ -4,11 +4,13 @@
 rule compare_arms:
     input:
         **({"forgetting": FORGOTTEN} if STUDY.forgetting else {}),
+        **({"sweeps": SWEEP_TABLES} if SWEEP_TABLES else {}),
         scores=runs(rules.score.output.scores),
         sums=runs(rules.score.output.sums),
         costs=runs(f"{RUN}/cost.json"),
         by_group=rules.compare_by_group.output,
         likelihoods=LIKELIHOODS,
+        tokens=TOKENS,
         train=SPLITS["train"],
         accounts=[
             rules.stratify_splits.output.account,
@@ -43,6 +45,7 @@ rule compare_arms:
         mem_mb=4000,
         runtime=30,
     params:
+        **({"swept": list(SWEEPS)} if SWEEPS else {}),
         runs=[(arm, seed) for arm in STUDY.arms for seed in STUDY.train.seeds],
         arms={name: settings(arm) for name, arm in STUDY.arms.items()},
         tuned=list(GRIDS),
@@ -204,43 +207,6 @@ rule plot_split_balance:
         "../scripts/plot_split_balance.py"
 
 
-SWEEP_FIGURES = []
-
-# A figure over rank or learning rate comes by itself where arms differ in that number alone. Rates
-# that are chosen are no setting to draw over.
-for swept_key, swept_title in SWEPT.items():
-    if not (GRIDS and swept_key == "learning_rate") and swept_lines(
-        {name: settings(arm) for name, arm in STUDY.arms.items()}, swept_key
-    ):
-
-        rule:
-            name:
-                f"plot_{swept_key}_sweep"
-            input:
-                table=rules.compare_arms.output.table,
-                words=rules.compare_arms.output.words,
-            output:
-                figure(
-                    f"{swept_key}_sweep",
-                    "1. Comparison",
-                    f"Quality over {swept_title}",
-                    "../report/sweep.rst",
-                ),
-            log:
-                f"{RESULTS}/logs/plot_{swept_key}_sweep.log",
-            conda:
-                "../../envs/tables.yaml"
-            params:
-                arms={name: settings(arm) for name, arm in STUDY.arms.items()},
-                key=swept_key,
-            message:
-                f"Drawing quality over {swept_title}"
-            script:
-                "../scripts/plot_sweep.py"
-
-        SWEEP_FIGURES += multiext(f"{RESULTS}/figures/{swept_key}_sweep", ".svg", ".png", ".csv")
-
-
 TASK_FIGURES = []
 
 # Examples of patients never reach a figure: some exist for public data alone.
@@ -303,3 +269,4 @@ rule plot_comparison:
         SWEEP_FIGURES,
         TASK_FIGURES,
         CLAIM_FIGURES,
+        QUESTION_PAGES,

@@ -5,6 +5,7 @@ import sys
 
 from peft_ablation.comparison.published import read_published
 from peft_ablation.config.suite import load_suite
+from peft_ablation.config.swept import SWEPT
 from peft_ablation.errors import InputError
 from peft_ablation.stale_locks import hold
 from peft_ablation.termination import handle_apart
@@ -32,6 +33,15 @@ TABLES, WORDS, ESTIMATES = (
     [f"{member.results}/comparison/{name}" for member in SUITE.studies]
     for name in ("comparison.csv", "words.json", "estimates.json")
 )
+# Studies with arms that differ in one number alone: those of each swept key.
+SWEPT_STUDIES = {key: [member for member in SUITE.studies if key in member.swept] for key in SWEPT}
+SWEEPS = [(member.name, key) for key in SWEPT for member in SWEPT_STUDIES[key]]
+SWEEP_TABLES = [
+    f"{member.results}/comparison/{key}_{table}.csv"
+    for key in SWEPT
+    for member in SWEPT_STUDIES[key]
+    for table in ("sweep", "spread")
+]
 # What each study makes when it is run alone.
 EVERYTHING = []
 
@@ -56,6 +66,7 @@ for member in SUITE.by_need:
 
 rule compare_studies:
     input:
+        **({"sweeps": SWEEP_TABLES} if SWEEPS else {}),
         tables=TABLES,
         words=WORDS,
         estimates=ESTIMATES,
@@ -93,6 +104,7 @@ rule compare_studies:
         mem_mb=2000,
         runtime=30,
     params:
+        **({"swept": SWEEPS} if SWEEPS else {}),
         suite=SUITE.name,
         title=SUITE.title,
         studies=NAMES,
@@ -153,8 +165,50 @@ rule plot_critical_difference:
         "../scripts/plot_critical_difference.py"
 
 
+SWEEP_FIGURES = []
+
+for swept_key in SWEPT:
+    # One study's own figure says as much.
+    if len(SWEPT_STUDIES[swept_key]) > 1:
+
+        rule:
+            name:
+                f"plot_{swept_key}_sweep"
+            input:
+                points=[
+                    f"{m.results}/comparison/{swept_key}_sweep.csv"
+                    for m in SWEPT_STUDIES[swept_key]
+                ],
+                spreads=[
+                    f"{m.results}/comparison/{swept_key}_spread.csv"
+                    for m in SWEPT_STUDIES[swept_key]
+                ],
+            output:
+                report(
+                    f"{ACROSS}/figures/{swept_key}_sweep.svg",
+                    caption="../report/suite_sweep.rst",
+                    category="0. Suite",
+                    labels={"what": f"Quality over {SWEPT[swept_key]}"},
+                ),
+                multiext(f"{ACROSS}/figures/{swept_key}_sweep", ".png", ".csv"),
+            log:
+                f"{ACROSS}/logs/plot_{swept_key}_sweep.log",
+            conda:
+                "../../envs/tables.yaml"
+            params:
+                studies=[member.name for member in SWEPT_STUDIES[swept_key]],
+                key=swept_key,
+            message:
+                f"Drawing quality over {SWEPT[swept_key]} across studies"
+            script:
+                "../scripts/plot_sweep.py"
+
+        SWEEP_FIGURES += multiext(f"{ACROSS}/figures/{swept_key}_sweep", ".svg", ".png", ".csv")
+
+
 rule suite:
     input:
+        SWEEP_FIGURES,
         rules.compare_studies.output,
         rules.plot_suite.output,
         rules.plot_critical_difference.output,

@@ -76,7 +76,7 @@ for arm_name in TRAINED:
             task=task_protocol(),
             arm_name=arm_name,
             arm=trained_protocol(arm_name),
-            train=protocol(STUDY.train),
+            train=protocol(STUDY.train, arm_name),
             protocol=PROTOCOL_VERSION,
             # No rule declares this folder: Snakemake deletes the declared outputs of a failed job.
             checkpoints=placed(f"{RESULTS}/checkpoints/{arm_name}/seed-{{seed}}/chunk-{{chunk}}"),

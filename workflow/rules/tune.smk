@@ -43,7 +43,7 @@ for arm_name, rates in GRIDS.items():
             task=task_protocol(),
             arm_name=lambda wildcards, arm=arm_name: f"{arm} at {wildcards.rate},",
             arm=trial_protocol(arm_name),
-            train={**protocol(TRIAL_TRAIN), MAY_DIVERGE: True},
+            train={**protocol(TRIAL_TRAIN, arm_name), MAY_DIVERGE: True},
             protocol=PROTOCOL_VERSION,
             checkpoints=placed(
                 f"{RESULTS}/checkpoints/tuning/{arm_name}/{{rate}}/seed-{{seed}}/chunk-{{chunk}}"

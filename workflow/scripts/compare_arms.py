@@ -9,6 +9,16 @@ with job(snakemake.log[0]):
         costs=snakemake.input.costs,
         likelihoods=snakemake.input.get("likelihoods") or None,
         by_group=snakemake.input.get("by_group"),
+        sweeps=list(
+            zip(
+                snakemake.params.get("swept", ()),
+                snakemake.input.get("sweeps", ())[::2],
+                snakemake.input.get("sweeps", ())[1::2],
+                # `compare_others` has these parameters, but not these inputs.
+                strict=False,
+            )
+        ),
+        tokens=snakemake.input.get("tokens") or None,
         accounts=snakemake.input.accounts,
         trials=dict(zip(snakemake.params.tuned, snakemake.input.trials, strict=True)),
         views=snakemake.input.get("views"),

@@ -11,6 +11,15 @@ with job(snakemake.log[0]):
         estimates=snakemake.input.estimates,
         confidence=snakemake.params.confidence,
         published=snakemake.params.published,
+        sweeps=[
+            (*told, *tables)
+            for told, *tables in zip(
+                snakemake.params.get("swept", ()),
+                snakemake.input.get("sweeps", ())[::2],
+                snakemake.input.get("sweeps", ())[1::2],
+                strict=True,
+            )
+        ],
         table=snakemake.output.table,
         tests=snakemake.output.tests,
         summary=snakemake.output.summary,

@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_by_group
+from peft_ablation.figures.by_group import plot_by_group
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

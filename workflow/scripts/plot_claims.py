@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_claims
+from peft_ablation.figures.claims import plot_claims
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

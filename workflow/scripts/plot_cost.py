@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_cost
+from peft_ablation.figures.cost import plot_cost
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

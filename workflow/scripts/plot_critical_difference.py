@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_critical_difference
+from peft_ablation.figures.critical_difference import plot_critical_difference
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

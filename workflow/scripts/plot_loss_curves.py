@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_loss_curves
+from peft_ablation.figures.loss_curves import plot_loss_curves
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

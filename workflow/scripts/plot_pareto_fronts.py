@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_pareto_fronts
+from peft_ablation.figures.pareto import plot_pareto_fronts
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_quality
+from peft_ablation.figures.quality import plot_quality
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

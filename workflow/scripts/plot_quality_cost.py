@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_quality_cost
+from peft_ablation.figures.quality_cost import plot_quality_cost
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

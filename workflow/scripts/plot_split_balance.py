@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_split_balance
+from peft_ablation.figures.split_balance import plot_split_balance
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

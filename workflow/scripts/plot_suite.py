@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_suite
+from peft_ablation.figures.suite import plot_suite
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

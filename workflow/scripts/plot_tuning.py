@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_tuning
+from peft_ablation.figures.tuning import plot_tuning
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):

@@ -5,6 +5,5 @@ with job(snakemake.log[0]):
     pretrain_phantom_base(
         snakemake.output.model,
         prompt=snakemake.params.prompt,
-        threads=snakemake.params.threads,
         **snakemake.params.pretraining,
     )

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from peft_ablation.as_published import AsPublished
 from peft_ablation.data.examples import Indices
+from peft_ablation.errors import InputError
 
 IGNORED: Final = -100
 """Label of a position that is not supervised, as in torch and transformers."""
@@ -117,6 +118,11 @@ class PublishedExamples:
         batch: dict[str, Tensor] = self.examples.batch(indices)
         if not self.defects.of_texts:
             return batch
+        if "labels" not in batch:
+            raise InputError(
+                "as_published: these texts have no labels of tokens, one a token (several texts an "
+                "example, or another model than the published one); leave its defects of texts out"
+            )
         ids, labels = batch["input_ids"], batch["labels"]
         lengths = torch.from_numpy(self.examples.lengths[indices])
         if self.defects.prompt_as_input:

@@ -27,7 +27,7 @@ def causal_of(model: Any) -> Any:
 
 
 def token_losses(
-    model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0
+    model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0, **given: Any
 ) -> Tensor:
     """Return the loss of each supervised token, (number of them,), in nats, row by row.
 
@@ -35,20 +35,30 @@ def token_losses(
     from being read. `targets` (B, S) are tokens, `IGNORED` where a row has fewer, and `sources`
     (B, S) the places in the row whose output tells them. With several references a row there are
     also `position_ids` (B, T) and `reference` (B, T): 0 in the prompt, else the number of the
-    reference that a token belongs to.
+    reference that a token belongs to. `given` goes to the model as it is: what a decoder attends
+    to besides, say.
     """
-    causal, targets = causal_of(model), batch["targets"]
-    told: dict[str, Any] = {**_read(causal, batch["input_ids"]), "use_cache": False}
+    causal = causal_of(model)
+    told: dict[str, Any] = {**_read(causal, batch["input_ids"]), "use_cache": False, **given}
     if "reference" in batch:
-        told["attention_mask"] = _own_reference(batch["reference"])
+        told["attention_mask"] = own_reference(batch["reference"])
         told["position_ids"] = batch["position_ids"]
     hidden = causal.base_model(**told).last_hidden_state
+    head = causal.get_output_embeddings()
+    return told_losses(hidden, batch, head, label_smoothing=label_smoothing)
+
+
+def told_losses(
+    hidden: Tensor, batch: Mapping[str, Tensor], head: nn.Module, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return what `token_losses` does, of the last hidden states (B, T, width) of its batch."""
+    targets = batch["targets"]
     first = hidden.shape[1] * torch.arange(len(targets), device=targets.device)[:, None]
     supervised = (targets != IGNORED).flatten().nonzero()[:, 0]
     places = (first + batch["sources"]).flatten()[supervised]
     return vocabulary_losses(
         hidden.flatten(0, 1).index_select(0, places),
-        causal.get_output_embeddings(),
+        head,
         targets.flatten()[supervised],
         label_smoothing=label_smoothing,
     )
@@ -72,7 +82,7 @@ def _read(causal: Any, ids: Tensor) -> dict[str, Tensor]:
     return {"input_ids": ids}
 
 
-def _own_reference(reference: Tensor) -> Tensor:
+def own_reference(reference: Tensor) -> Tensor:
     """Return who may attend to whom, (B, 1, T, T) bool: the prompt and oneself, backwards."""
     own = reference[:, :, None] == reference[:, None, :]
     prompt = (reference == 0)[:, None, :]

@@ -13,14 +13,16 @@ Shapes: B images or texts, N image tokens, T text tokens, D hidden size, H heads
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from peft_ablation.bases.causal import own_reference, told_losses
 from peft_ablation.bases.cpu_kernels import dropout, lighten
 from peft_ablation.bases.pixels import Normalize
 
@@ -66,7 +68,17 @@ def _keys_values(layer: Any, hidden: Tensor) -> LayerCache:
 
 
 def _layer_output(layer: Any, hidden: Tensor, cache: LayerCache, mask: Tensor | None) -> Tensor:
-    """Run one decoder layer for the queries `hidden` against given keys and values."""
+    """Run one decoder layer for the queries `hidden` against given keys and values.
+
+    With gradient checkpointing all but the keys and values is computed again.
+    """
+    if not (layer.training and layer.gradient_checkpointing):
+        return _run_layer(layer, hidden, cache, mask)
+    output: Tensor = checkpoint(_run_layer, layer, hidden, cache, mask, use_reentrant=False)
+    return output
+
+
+def _run_layer(layer: Any, hidden: Tensor, cache: LayerCache, mask: Tensor | None) -> Tensor:
     attention = _attention(layer)
     query = _split(attention.query(hidden), attention.num_attention_heads)
     context = _attend(query, *cache, mask, attention.dropout.p if layer.training else 0.0)
@@ -104,24 +116,34 @@ def image_stream(model: Any, image: Tensor) -> Iterator[LayerCache]:
             hidden = _layer_output(layer, hidden, cache, None)
 
 
-def text_hidden(model: Any, images: Iterable[LayerCache], input_ids: Tensor) -> Tensor:
+def text_hidden(
+    model: Any,
+    images: Iterable[LayerCache],
+    input_ids: Tensor,
+    position_ids: Tensor | None = None,
+    seen: Tensor | None = None,
+) -> Tensor:
     """Return the decoder's output (B * k, T, D) at the text positions.
 
     `images` is the `image_stream` of B images, `input_ids` (B * k, T) int64, k texts for each
     image in turn, padded on the right: padding comes after every real token, so the causal mask
-    alone keeps it from being read.
+    alone keeps it from being read. `position_ids` (B * k, T) and `seen` (B * k, 1, T, T) bool, what
+    each token attends to, are told where a row is not one text.
     """
     git = git_of(model).git
-    hidden: Tensor = git.embeddings(input_ids)
+    hidden: Tensor = git.embeddings(input_ids, position_ids=position_ids)
     mask = None
-    for layer, of_image in zip(git.encoder.layer, images, strict=True):
-        image_key, image_value = _for_each_text(of_image, len(input_ids))
+    for layer, keys_values in zip(git.encoder.layer, images, strict=True):
+        image_key, image_value = _for_each_text(keys_values, len(input_ids))
         key, value = _keys_values(layer, hidden)
         cache = torch.cat((image_key, key), dim=2), torch.cat((image_value, value), dim=2)
         if mask is None:
             tokens, total = input_ids.shape[1], cache[0].shape[2]
             mask = torch.ones(tokens, total, dtype=torch.bool, device=input_ids.device)
             mask = mask.tril(total - tokens)
+            if seen is not None:
+                of_image = seen.new_ones(*seen.shape[:3], total - tokens)
+                mask = torch.cat((of_image, seen), dim=-1)
         hidden = _layer_output(layer, hidden, cache, mask)
     return hidden
 
@@ -165,6 +187,19 @@ def text_losses(
     return sums.index_add_(0, rows, losses.double())
 
 
+def reference_losses(
+    model: Any, images: Iterable[LayerCache], batch: Mapping[str, Tensor]
+) -> Tensor:
+    """Return the loss of each supervised token, (number of them,), in nats, row by row.
+
+    `images` is the `image_stream` of B images, or of one for all, and `batch` what
+    `causal.token_losses` takes: several texts of an image are one row.
+    """
+    seen = own_reference(batch["reference"]) if "reference" in batch else None
+    hidden = text_hidden(model, images, batch["input_ids"], batch.get("position_ids"), seen)
+    return told_losses(hidden, batch, git_of(model).output)
+
+
 class SupervisedLoss(nn.Module):
     """Sum of the token losses of a batch; the module that data-parallel training wraps."""
 
@@ -174,11 +209,17 @@ class SupervisedLoss(nn.Module):
         self.model = lightened(model)
         self.normalize = normalize
 
-    def forward(self, input_ids: Tensor, labels: Tensor, image: Tensor) -> Tensor:
-        """Return the summed loss; `image` is uint8 pixels (B, H, W) or features (B, N, D)."""
+    def forward(self, image: Tensor, **texts: Tensor) -> Tensor:
+        """Return the summed loss; `image` is uint8 pixels (B, H, W[, 3]) or features (B, N, D).
+
+        `texts` are `input_ids` and `labels` as `supervised_losses` takes them, or what
+        `reference_losses` takes.
+        """
         tokens = image_tokens(self.model, self.normalize, image)
         stream = image_stream(self.model, tokens)
-        losses, _ = supervised_losses(self.model, stream, input_ids, labels)
+        if "labels" not in texts:
+            return reference_losses(self.model, stream, texts).sum()
+        losses, _ = supervised_losses(self.model, stream, texts["input_ids"], texts["labels"])
         return losses.sum()
 
 

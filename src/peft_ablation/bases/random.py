@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from peft_ablation.artifacts import sha256_file, sha256_json, whole_folder, write_json
 from peft_ablation.bases.architectures import (
@@ -58,6 +64,21 @@ class TrainedTokenizer(Section):
     """Most tokens; 261 are the bytes and five marks alone, the same whatever the texts."""
     columns: tuple[str, ...] = Field(("text", "text_pair"), min_length=1)
     """Columns of the examples table with texts; those that it lacks are passed over."""
+    marks: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Further special tokens, such as those of a chat template."""
+
+    @model_serializer(mode="wrap")
+    def _without_marks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Not among the values where there are none: such a base keeps its name.
+        values: dict[str, Any] = handler(self)
+        if not self.marks:
+            del values["marks"]
+        return values
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether no token has room for several bytes, so that all texts make the same."""
+        return self.vocabulary <= SMALLEST + len(self.marks)
 
 
 class RandomBase(Section):
@@ -115,7 +136,7 @@ class RandomBase(Section):
     def of_texts(self) -> bool:
         """Whether its tokenizer, and so the base, depends on the study's training texts."""
         trained = self.tokenizer
-        return isinstance(trained, TrainedTokenizer) and trained.vocabulary > SMALLEST
+        return isinstance(trained, TrainedTokenizer) and not trained.of_bytes
 
 
 def _checked(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,7 +265,7 @@ def make_random_base(
         with tempfile.TemporaryDirectory() as trained:
             assert texts is not None
             lines = _lines(texts, tokenizer["columns"])
-            train_tokenizer(lines, tokenizer["vocabulary"], trained)
+            train_tokenizer(lines, tokenizer["vocabulary"], trained, tokenizer.get("marks", ()))
             make_random_base(
                 output, architecture=architecture, config=config, seed=seed, tokenizer=trained,
                 image_size=image_size, image_mean=image_mean, image_std=image_std,
@@ -302,7 +323,10 @@ def _lines(table: str | Path, columns: Sequence[str]) -> Iterator[str]:
         )
     for name in found:
         texts = pl.read_parquet(table, columns=[name])[name]
-        yield from (texts.explode() if texts.dtype == pl.List else texts).drop_nulls()
+        texts = texts.explode() if texts.dtype == pl.List else texts
+        # Messages: what they say.
+        texts = texts.struct.field("content") if texts.dtype == pl.Struct else texts
+        yield from texts.drop_nulls()
 
 
 def _vocabulary(

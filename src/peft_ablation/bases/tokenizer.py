@@ -1,6 +1,6 @@
-"""A byte-level BPE tokenizer trained on texts, with the marks of RoBERTa."""
+"""A byte-level BPE tokenizer trained on texts, with the marks of RoBERTa and others if wanted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +11,14 @@ SMALLEST: Final = BYTES + len(MARKS)
 """Size of a vocabulary without any merge, the same whatever the texts."""
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -> None:
+def train_tokenizer(
+    texts: Iterable[str], vocabulary: int, folder: str | Path, marks: Sequence[str] = ()
+) -> None:
     """Write a tokenizer of at most `vocabulary` tokens to a folder.
 
-    A text becomes `<s> text </s>`, two become `<s> one </s></s> other </s>`. Nothing is drawn: the
-    same texts in the same order give the same bytes.
+    `marks` are further special tokens, such as those of a chat template. A text becomes
+    `<s> text </s>`, two become `<s> one </s></s> other </s>`. Nothing is drawn: the same texts in
+    the same order give the same bytes.
     """
     from tokenizers import Tokenizer
     from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -32,13 +35,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: str | Path) -
         texts,
         BpeTrainer(
             vocab_size=vocabulary,
-            special_tokens=list(MARKS),
+            special_tokens=[*MARKS, *marks],
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
     begin, pad, unknown, end, mask = MARKS
-    # Marks have the first ids, in order.
+    # MARKS have the first ids, in order.
     tokenizer.post_processor = RobertaProcessing((end, MARKS.index(end)), (begin, 0))
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -18,6 +18,8 @@ BETTER, WORSE, EQUIVALENT, UNDECIDED = (
     "better", "worse", "equivalent within the margin", "undecided",
 )  # fmt: skip
 NOT_TOLD_APART: Final = "not told apart"
+HIGHER, LOWER = "higher", "lower"
+"""What is said where neither direction is better."""
 SMALL_LOSS: Final = "worse, within the margin"
 MOST_SEEDS: Final = 50
 MOST_GROUPS: Final = 20
@@ -121,12 +123,14 @@ def of_runs(seeds: int) -> str:
     return " in these runs" if seeds < 2 else ""
 
 
-def of_interval(low: float | None, high: float | None, higher_is_better: bool) -> str | None:
+def of_interval(low: float | None, high: float | None, higher_is_better: bool | None) -> str | None:
     """Return what the interval of a difference to the reference says by itself; None: no such."""
     if low is None or high is None:
         return None
     if low <= 0 <= high:
         return NOT_TOLD_APART
+    if higher_is_better is None:
+        return HIGHER if low > 0 else LOWER
     return BETTER if (low > 0) == higher_is_better else WORSE
 
 

@@ -145,6 +145,7 @@ def forgetting_blocks(table: str | Path | None, words: Words) -> list[Block]:
                     f"{'less' if words.metrics[name]['higher_is_better'] else 'more'} than 0 is "
                     "forgotten."
                     for name in metrics
+                    if words.metrics[name]["higher_is_better"] is not None
                 ),
                 "Moved by: length of the change of all weights over that of the base's weights "
                 "(Frobenius norms), adapters merged; "

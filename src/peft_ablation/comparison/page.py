@@ -47,6 +47,8 @@ def comparison_page(
     forgetting: str | Path | None = None,
     likelihoods: Sequence[Block] = (),
     by_group: Sequence[Block] = (),
+    sweeps: Sequence[Block] = (),
+    tokens: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a comparison; `rows` are the rows of `comparison.csv`, `looks` those of
     `peft_ablation.comparison.looks`.
@@ -54,7 +56,7 @@ def comparison_page(
     `published` are the numbers of `peft_ablation.comparison.published`; `shared` says what training
     and test have in common, see `shared_by_splits`; `views` and `pareto` are the rows of the tables
     of those modules; `forgetting` is the table of `peft_ablation.comparison.forgetting`, if it
-    was made; `likelihoods` and `by_group` are sections of their own.
+    was made; `likelihoods`, `by_group`, `sweeps` and `tokens` are sections of their own.
     """
     level = f"{100 * confidence:g} %"
     first = rows[0]
@@ -82,10 +84,12 @@ def comparison_page(
         *likelihoods,
         *forgetting_blocks(forgetting, words),
         *by_group,
+        *sweeps,
         Heading("What it costs"),
         _costs(rows),
         *pareto_blocks(pareto, words, confidence),
         *views_blocks(views, ", ".join(sorted({row["device"] for row in _trained(rows)}))),
+        *tokens,
         *published_blocks({study: Ours(words, {row["arm"]: row for row in rows}, published)}),
         Heading("What the columns mean"),
         Items(_meanings(words, level)),
@@ -335,7 +339,8 @@ def _meanings(words: Words, level: str) -> list[str]:
         f"{words.group}s too, whatever other seeds would do. The other p values heed the seeds, "
         "and they alone decide.",
         "Verdict of a difference: better or worse where its interval leaves out 0, else not told "
-        "apart; not corrected for the number of comparisons. Where an arm has one seed, any "
+        "apart; higher or lower where no direction is better; not corrected for the number of "
+        "comparisons. Where an arm has one seed, any "
         "verdict is about these runs, not about the arms.",
         "Training time is that of optimizer steps, without evaluation, saving and waiting, of one "
         "run; tuning is the same time of all trials that chose the arm's learning rate; peak "

@@ -39,7 +39,15 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-Block = Heading | Paragraph | Items | Table
+@dataclass(frozen=True)
+class Texts:
+    """Texts side by side, a column each; their line breaks are kept."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Block = Heading | Paragraph | Items | Table | Texts
 
 
 def plain(value: float | None, digits: int, scale: float = 1, unit: str = "") -> str:
@@ -100,6 +108,9 @@ th, td { padding: .3em .6em; text-align: right; white-space: nowrap;
 th { border-bottom: 2px solid #555; vertical-align: bottom; white-space: normal;
   max-width: 7.5em; }
 th:first-child, td:first-child { text-align: left; }
+.texts th { max-width: none; }
+.texts th, .texts td { text-align: left; vertical-align: top; }
+.texts td { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 16em; max-width: 32em; }
 """
 
 
@@ -114,7 +125,14 @@ def _markdown(block: Block) -> str:
         return "\n".join(
             "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
         )
+    if isinstance(block, Texts):
+        return _markdown(Table(block.header, [[_one_line(c) for c in row] for row in block.rows]))
     return block.text
+
+
+def _one_line(text: str) -> str:
+    """Return a text as one line of Markdown, in which it begins no element."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", "<br>")
 
 
 def _html(block: Block) -> str:
@@ -122,13 +140,14 @@ def _html(block: Block) -> str:
         return f"<h{block.level}>{escape(block.text)}</h{block.level}>"
     if isinstance(block, Items):
         return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in block.items)}</ul>"
-    if isinstance(block, Table):
+    if isinstance(block, Table | Texts):
         head = "".join(f"<th>{escape(cell)}</th>" for cell in block.header)
         rows = "\n".join(
             f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in block.rows
         )
+        kind = ' class="texts"' if isinstance(block, Texts) else ""
         return (
-            f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
+            f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{rows}\n</tbody></table></div>"
         )
     return f"<p>{escape(block.text)}</p>"

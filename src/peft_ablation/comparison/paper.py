@@ -18,6 +18,12 @@ Row = Mapping[str, Any]
 NAMED: Final = ("torch", "transformers", "peft", "accelerate", "numpy", "polars", "snakemake")
 """Packages that a paper names."""
 SCHEDULES: Final = {"one_cycle": "one-cycle"}
+OPTIMIZERS: Final = {
+    "adamw": "AdamW",
+    "adamw_8bit": "AdamW with states in 8 bits",
+    "paged_adamw_32bit": "paged AdamW",
+    "paged_adamw_8bit": "paged AdamW with states in 8 bits",
+}
 PROTOCOL: Final = ("method", "learning_rate", "base", "init_from")
 """Keys of an arm that are told apart from its method's own settings."""
 
@@ -140,8 +146,9 @@ def _training(rows: Sequence[Row], config: Mapping[str, Any]) -> list[str]:
         sentences += [
             f"Each arm was trained {_times(len(seeds))} (order of examples, dropout and "
             f"initialisation by the seed{'s' * (len(seeds) > 1)} {listed(seeds)}) "
-            f"for {train['epochs']} epochs{until}, in batches of {train['batch_size']}, with AdamW "
-            f"(weight decay {train['weight_decay']:g}; gradients clipped to norm "
+            f"for {train['epochs']} epochs{until}, in batches of {train['batch_size']}, with "
+            f"{OPTIMIZERS[train.get('optimizer', 'adamw')]} (weight decay "
+            f"{train['weight_decay']:g}; gradients clipped to norm "
             f"{train['max_grad_norm']:g}; {schedule} schedule with a warm-up over "
             f"{100 * train['warmup']:g} % of the steps; {precisions}); the epoch of the lowest "
             "validation loss was kept.",

@@ -69,7 +69,7 @@ def find_pareto_fronts(
     metric = next(metric for metric in bound.metrics if metric.name == bound.headline)
     scored = _scores(metric, runs, sums)
     spent = _costs(runs, costs)
-    rows = fronts(scored, spent, metric.higher_is_better, confidence)
+    rows = fronts(scored, spent, metric.higher_is_better is not False, confidence)
     least, most = metric.bounds
     for row in rows:
         row["score_low"] = max(row["score_low"], least)

@@ -25,6 +25,7 @@ from peft_ablation.comparison.suite_ranks import (
     rank_tests,
 )
 from peft_ablation.comparison.suite_summary import suite_summary
+from peft_ablation.comparison.sweep import sweep_blocks
 from peft_ablation.comparison.words import Words, read_rows
 from peft_ablation.metrics.intervals import Estimate, mean_of
 
@@ -111,6 +112,7 @@ def compare_studies(
     summary: str | Path,
     markdown_page: str | Path,
     html_page: str | Path,
+    sweeps: Sequence[tuple[str, str, str | Path, str | Path]] = (),
 ) -> None:
     """Write the comparison across studies: CSV, Markdown and HTML, one row an arm.
 
@@ -118,7 +120,8 @@ def compare_studies(
     `summary` (plain text): the paragraph that the report page begins with.
 
     `tables`, `words` and `estimates` are what `compare_arms` wrote, in the order of `studies`;
-    `published` the numbers of `peft_ablation.comparison.published` by study.
+    `published` the numbers of `peft_ablation.comparison.published` by study; `sweeps` study, key,
+    points and spreads of what `peft_ablation.comparison.sweep` wrote.
     """
     outcomes = [Outcome.read(*each) for each in zip(studies, tables, words, estimates, strict=True)]
     rows = suite_rows(outcomes, confidence)
@@ -128,6 +131,7 @@ def compare_studies(
     blocks = suite_page(
         rows, outcomes, suite=suite, title=title, confidence=confidence, published=published,
         of_ranks=rank_blocks(of_ranks, published_ranks(outcomes, published)),
+        sweeps=sweep_blocks(sweeps, confidence),
     )  # fmt: skip
     smoke = suite.endswith(".smoke")
     told = suite_summary(rows, outcomes, of_ranks, title=title, smoke=smoke)

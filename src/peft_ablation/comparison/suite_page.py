@@ -32,11 +32,12 @@ def suite_page(
     confidence: float,
     published: Mapping[str, Sequence[Mapping[str, Any]]],
     of_ranks: Sequence[Block] = (),
+    sweeps: Sequence[Block] = (),
 ) -> list[Block]:
     """Return the page of a suite; `rows` are the rows of `suite.csv`.
 
     `published` are numbers of `peft_ablation.comparison.published` by study; `of_ranks` is the
-    section on tests of ranks.
+    section on tests of ranks, `sweeps` those on numbers that arms were swept over.
     """
     level = f"{100 * confidence:g} %"
     smoke = (
@@ -58,6 +59,7 @@ def suite_page(
         Heading("Over all studies"),
         _over_all(rows),
         *of_ranks,
+        *sweeps,
         *published_blocks(
             {o.study: Ours(o.words, o.rows, published.get(o.study, ())) for o in outcomes}
         ),

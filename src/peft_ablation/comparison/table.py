@@ -28,6 +28,8 @@ from peft_ablation.comparison.looks import looks_table
 from peft_ablation.comparison.page import comparison_page, shared_by_splits
 from peft_ablation.comparison.pages import markdown
 from peft_ablation.comparison.runs import Run, deviation, mean, read_runs
+from peft_ablation.comparison.sweep import sweep_blocks
+from peft_ablation.comparison.tokens import token_blocks
 from peft_ablation.comparison.tuning import tuning_columns
 from peft_ablation.comparison.words import Words, read_rows, refuse_unknown
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
@@ -87,6 +89,8 @@ def compare_arms(
     forgetting: str | Path | None = None,
     likelihoods: str | Path | None = None,
     by_group: tuple[str | Path, str | Path] | None = None,
+    sweeps: Sequence[tuple[str, str | Path, str | Path]] = (),
+    tokens: str | Path | None = None,
 ) -> None:
     """Write the comparison of all arms of a study: CSV, its words, Markdown, HTML and manifest.
 
@@ -96,8 +100,9 @@ def compare_arms(
     `estimates` (JSON): by metric and arm what the intervals are made of, for means over studies.
     `trials` are the tables of the trials that chose learning rates, by arm; `accounts` those of
     the splits and of equal images, which the page quotes. `views`, `pareto`, `forgetting`,
-    `likelihoods` and `by_group` (table and account) are what the modules of these names wrote, if
-    they did: each has a section of its own on the page.
+    `likelihoods`, `by_group` (table and account) and `tokens` are what the modules of these names
+    wrote, if they did: each has a section of its own on the page. `sweeps` are key, points and
+    spreads of what `peft_ablation.comparison.sweep` wrote.
     Raises `InputError` where runs were tested on different groups.
     """
     bound = open_task(task, train)
@@ -145,6 +150,8 @@ def compare_arms(
         forgetting=forgetting,
         likelihoods=likelihood_blocks(likelihoods) if likelihoods is not None else (),
         by_group=by_group_blocks(*by_group, said, confidence) if by_group is not None else (),
+        sweeps=sweep_blocks([("", *sweep) for sweep in sweeps], confidence),
+        tokens=token_blocks(tokens) if tokens is not None else (),
     )  # fmt: skip
     write_table(comparison, table)
     write_table(seen, looks)
@@ -294,9 +301,13 @@ def _difference(
 
 
 def _tested(words: Words, score: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the metrics that are tested; raises `InputError` for one that the task has not."""
-    refuse_unknown("score.tested", score["tested"] or (), words.compared)
-    refuse_unknown("score.margin", score["margin"], words.compared)
+    """Return the metrics that are tested; raises `InputError` for one that the task has not.
+
+    Nor is one tested of which neither direction is better.
+    """
+    told = [name for name in words.compared if words.metrics[name]["higher_is_better"] is not None]
+    refuse_unknown("score.tested", score["tested"] or (), told)
+    refuse_unknown("score.margin", score["margin"], told)
     return tuple(score["tested"] or (words.headline,))
 
 
@@ -452,7 +463,7 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _beats(value: float | None, baseline: float | None, higher: bool) -> bool | None:
-    if value is None or baseline is None:
+def _beats(value: float | None, baseline: float | None, higher: bool | None) -> bool | None:
+    if value is None or baseline is None or higher is None:
         return None
     return value > baseline if higher else value < baseline

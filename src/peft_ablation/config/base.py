@@ -34,6 +34,8 @@ class Pretraining(Section):
     """Heads a layer."""
     seed: Seed = 1000
     """Seed of images, initial weights and order."""
+    threads: int = Field(2, ge=1)
+    """CPU threads of torch; another number gives other weights."""
 
     @model_validator(mode="after")
     def _shapes_divide(self) -> Self:

@@ -22,9 +22,11 @@ from peft_ablation.bases.known import architecture_of, model_type_of
 from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import MOST_ARMS, expanded_sweeps
 from peft_ablation.config.base import RunOf
+from peft_ablation.config.questions import refuse_reserved
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
 from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.config.swept import swept_arms
 from peft_ablation.config.tune import Grids, grids, refuse_swept_rates
 from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError, near_miss
@@ -103,6 +105,12 @@ class Config(Section):
         """Class of the task."""
         return task_class(self.study.task.name)
 
+    @property
+    def swept(self) -> dict[str, list[str]]:
+        """Arms that differ in one number alone, by that setting; chosen rates are no setting."""
+        arms = {name: arm.model_dump(mode="json") for name, arm in self.study.arms.items()}
+        return swept_arms(arms, tuned=bool(self.grids))
+
     def method(self, arm: str) -> Method:
         """Return the method of an arm."""
         return open_method(self.study.arms[arm].model_dump(mode="json"))
@@ -115,6 +123,14 @@ class Config(Section):
             results=self.results,
             prompt=getattr(self.study.task, "prompt", ""),
         )
+
+    @property
+    def instruct(self) -> Place | None:
+        """Where the instruct model that questions are put to lies, None where there is none."""
+        told = self.study.questions and self.study.questions.instruct
+        if not told:
+            return None
+        return place_of(told, bases=self.site.bases, results=self.results, prompt="")
 
     def start(self, arm: str) -> str:
         """Return the folder that an arm starts from: its base, or what the task has made of it."""
@@ -169,6 +185,17 @@ class Config(Section):
         arms = self.study.arms
         trained = {name: arms[name].learning_rate for name in arms if self.method(name).trains}
         return grids(self.study.tune, trained, arms)
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """The `memory:` section as plain values, with what it leaves to the rest of the study."""
+        train, told = self.study.train, self.study.memory.model_dump(mode="json")
+        share = -(-train.batch_size // train.num_processes)
+        told["batch_sizes"] = told["batch_sizes"] or [train.micro_batch_size or share]
+        told["arms"] = told["arms"] or [
+            name for name in self.study.arms if self.method(name).trains
+        ]
+        return told
 
     @property
     def reference(self) -> str | None:
@@ -354,6 +381,7 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}: {error}") from None
         try:
             method.check(architecture)
+            _check_recomputation(study, name, method)
             if method.wraps_forward and config.task.own_forward:
                 raise InputError(
                     f"method: {study.arms[name].method} wraps the whole forward pass, which task "
@@ -363,6 +391,65 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: arms.{name}.{error}") from None
     # Last: what is wrong with a base is told before what cannot be measured on it.
     _check_forgetting(config, where)
+    try:
+        _check_questions(config)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    _check_memory(config, where)
+
+
+def _check_recomputation(study: Study, name: str, method: Method) -> None:
+    """Refuse gradient checkpointing for a method that it would undo."""
+    own = study.arms[name].gradient_checkpointing
+    asked = study.train.gradient_checkpointing if own is None else own
+    if asked and not method.recomputes:
+        raise InputError(
+            f"gradient_checkpointing: method {study.arms[name].method} gives each layer keys and "
+            "values, which gradient checkpointing drops; set it to false for this arm"
+        )
+
+
+def _check_questions(config: Config) -> None:
+    """Refuse questions that nobody can answer, and grades that are not there."""
+    study, told = config.study, config.study.questions
+    if told is None:
+        return
+    if not config.task.answers:
+        raise InputError(
+            f"questions: task {study.task.name} does not answer questions; leave questions out"
+        )
+    _ = told.asked
+    refuse_reserved(study.arms)
+    if told.seed is not None and told.seed not in study.train.seeds:
+        raise InputError(
+            f"questions.seed: found {told.seed}, expected one of train.seeds: "
+            f"{', '.join(map(str, study.train.seeds))}"
+        )
+    if told.instruct is not None:
+        if told.instruct.kind in ("run", "phantom"):
+            raise InputError(
+                "questions.instruct: found no id of a model, expected a hub id with its revision, "
+                "or a folder"
+            )
+        try:
+            if told.instruct.kind == "fetched":
+                check_base_id(told.instruct.id, told.instruct.revision)
+            architecture_of(told.instruct, config.task)
+        except InputError as error:
+            said = str(error).removeprefix("base").lstrip(".:").lstrip()
+            raise InputError(f"questions.instruct.{said}") from None
+    if told.grades is None:
+        return
+    if not Path(told.grades).is_file():
+        raise InputError(
+            f"questions.grades: no file {told.grades}; grade a copy of the sheet that target "
+            "questions writes, and leave grades out until then"
+        )
+    if Path(config.results).resolve() in Path(told.grades).resolve().parents:
+        raise InputError(
+            f"questions.grades: {told.grades} lies among the results, where a later run writes its "
+            "own files; keep grades elsewhere"
+        )
 
 
 def _check_forgetting(config: Config, where: str) -> None:
@@ -397,6 +484,23 @@ def _check_forgetting(config: Config, where: str) -> None:
     except InputError as error:
         said = str(error).removeprefix(f"{where}: ")
         raise InputError(f"{where}: forgetting.{said}") from None
+
+
+def _check_memory(config: Config, where: str) -> None:
+    """Refuse arms of the memory table that are not trained, and lengths that nothing has."""
+    told, task = config.study.memory, config.study.task.name
+    trained = [name for name in config.study.arms if config.method(name).trains]
+    for name in told.arms or ():
+        if name not in trained:
+            raise InputError(
+                f"{where}: memory.arms: found {name!r}, expected an arm that is trained: "
+                f"{', '.join(trained) or 'there is none'}{near_miss(name, trained)}"
+            )
+    if told.lengths is not None and not config.task.length_unit:
+        raise InputError(
+            f"{where}: memory.lengths: examples of task {task} have no length that could be "
+            "chosen; leave it out"
+        )
 
 
 def _check_columns(

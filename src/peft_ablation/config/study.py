@@ -20,10 +20,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from peft_ablation.config.arms import MOST_ARMS
 from peft_ablation.config.base import Base, RunOf
+from peft_ablation.config.memory import Memory
+from peft_ablation.config.questions import Questions
 from peft_ablation.config.section import Name, Section, Seed, Share
 from peft_ablation.config.tune import Tune
 from peft_ablation.errors import InputError
-from peft_ablation.methods import ArmSettings, method_class
+from peft_ablation.methods import ArmSettings, Optimizer, method_class
 from peft_ablation.sources import DataSettings, source_class
 from peft_ablation.tasks import TaskSettings, task_class
 
@@ -158,12 +160,18 @@ class Train(Section):
     """Learning-rate schedule over all epochs, whatever the chunking."""
     warmup: float = Field(0.06, ge=0, lt=1)
     """Share of all steps with a rising learning rate."""
+    optimizer: Optimizer = "adamw"
+    """`adamw`: torch's; the others are bitsandbytes': states in 8 bits, or in pages that leave a
+    GPU whose memory runs short."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's weight decay."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
     max_loss: float = Field(100.0, gt=0)
     """A step whose loss is above this, or not finite, stops the run by name."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time, the same
+    gradients."""
     cache_frozen_features: bool = True
     """Arms that leave a base's frozen part alone read its output from a cache; off where the task
     changes its inputs at random."""
@@ -241,6 +249,10 @@ class Study(Section):
     score: Score = Score()
     forgetting: Forgetting | None = None
     """Score each arm on its base's own task too; null: not measured."""
+    questions: Questions | None = None
+    """Ask the untouched base and the arms a few questions; null: none are asked."""
+    memory: Memory = Memory()
+    """What `memory_table` measures."""
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:

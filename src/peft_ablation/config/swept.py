@@ -9,6 +9,16 @@ LEAST: Final = 3
 """Fewest values of one line."""
 
 
+def swept_arms(arms: Mapping[str, Mapping[str, Any]], *, tuned: bool) -> dict[str, list[str]]:
+    """Return the arms of all lines, by swept setting; rates that are `tuned` are no setting."""
+    found = {
+        key: [arm for names in swept_lines(arms, key).values() for arm in names]
+        for key in SWEPT
+        if not (tuned and key == "learning_rate")
+    }
+    return {key: names for key, names in found.items() if names}
+
+
 def swept_lines(arms: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, list[str]]:
     """Return groups of arms that differ in `key` alone, by what they share, ascending in `key`.
 

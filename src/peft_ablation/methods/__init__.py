@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     """Makes the task's model of a local folder, such as a base."""
 
 
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
+"""Optimizers by name, as `optim` of transformers' Trainer has them but for the first, its
+`adamw_torch_fused`; see `training/optimizers.py`."""
+
+
 class ArmSettings(Section):
     """Keys of an arm that every method has."""
 
@@ -41,6 +46,11 @@ class ArmSettings(Section):
     """What this arm starts from, where it is not the study's `base`."""
     init_from: RunOf | None = None
     """A run whose trained weights (an adapter's, say) this arm starts from; new heads stay new."""
+    optimizer: Optimizer | None = None
+    """The optimizer of this arm; null: the study's, `train.optimizer`."""
+    gradient_checkpointing: bool | None = None
+    """Whether this arm computes activations again; null: as the study,
+    `train.gradient_checkpointing`."""
     as_published: AsPublished | None = None
     """Defects of a published protocol, switched on to see what they do; null: none."""
 
@@ -54,6 +64,16 @@ class Kept:
     """Parameters that others trained, where that is known."""
     megabytes: float = 0.0
     """What it needs on disk besides the base."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What training holds of weights, whatever the batch."""
+
+    frozen: float
+    """Bytes of those that stay, quantised ones as they are stored."""
+    trained: "Sequence[Tensor]"
+    """Those that are trained; of them there are gradients, and states of the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +169,14 @@ class Method(ABC):
         return True
 
     @property
+    def recomputes(self) -> bool:
+        """Whether it stays what it is under gradient checkpointing.
+
+        That drops keys and values which a layer is given from outside, with a warning alone.
+        """
+        return True
+
+    @property
     def rank(self) -> int | None:
         """Rank of the adapters, where the method has one."""
         return None
@@ -179,6 +207,24 @@ class Method(ABC):
         `state` is what `state` gave for the checkpoint that is resumed: shapes follow it, and no
         data is looked at. Raises `InputError` with one line where the model cannot have the method.
         """
+
+    def expected_weights(self, model: "nn.Module", *, heads: Sequence[str], steps: int) -> Weights:
+        """Return what training a `model` fresh from the task is expected to hold of weights.
+
+        `model` may lie on the meta device and is changed; `heads` and `steps` are those of `apply`.
+        Raises `NotImplementedError` where that follows from the data alone.
+        """
+
+        def none() -> "Iterable[Callable[[nn.Module], Tensor]]":
+            raise NotImplementedError(f"method {self.arm['method']}: its weights follow from data")
+
+        parameters = list(
+            self.apply(model, seed=0, heads=heads, steps=steps, batches=none).parameters()
+        )
+        return Weights(
+            sum(p.nbytes for p in parameters if not p.requires_grad),
+            [p for p in parameters if p.requires_grad],
+        )
 
     def start_from(self, model: "nn.Module", folder: str | Path, heads: Sequence[str]) -> None:
         """Copy what another run of this method has saved into `model`, fresh from `apply`.

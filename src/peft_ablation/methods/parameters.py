@@ -23,10 +23,17 @@ class ParameterCount(NamedTuple):
 
 def count_parameters(model: "nn.Module") -> ParameterCount:
     """Count parameters; works on the meta device, where no weight is allocated."""
-    parameters = list(model.parameters())
+    parameters = [(_count(p), p.requires_grad) for p in model.parameters()]
     return ParameterCount(
-        sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+        sum(count for count, trained in parameters if trained),
+        sum(count for count, _ in parameters),
     )
+
+
+def _count(parameter: Any) -> int:
+    """Return the numbers of a parameter; of one in 4 bits, two a byte, those that it stands for."""
+    state = getattr(parameter, "quant_state", None)
+    return int(parameter.numel() if state is None else state.shape.numel())
 
 
 def trainable_state(model: "nn.Module") -> "dict[str, Tensor]":

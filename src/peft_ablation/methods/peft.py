@@ -49,6 +49,8 @@ MERGING: Final = frozenset({
 _KINDS: Final = {"OFT": ("Linear",)}
 """Kinds of types that PEFT 0.21 gets wrong on others, where it has no word to say: OFT on a
 convolution begins with another function than the base's."""
+_GIVING_KEYS: Final = ("CARTRIDGE", "PREFIX_TUNING")
+"""Types whose virtual tokens are keys and values given to each layer."""
 _NEED_DATA: Final = ("corda", "lora_ga", "loftq")
 """Values of `init_lora_weights` that need a pass over data or a quantiser before step 1."""
 
@@ -115,6 +117,11 @@ class Peft(PeftMethod):
     def merges(self) -> bool:
         """Whether merging this type was seen to keep the outputs."""
         return self._source.name in MERGING
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the type gives layers no keys and values."""
+        return self._source.name not in _GIVING_KEYS
 
     @property
     def rank(self) -> int | None:

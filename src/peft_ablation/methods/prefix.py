@@ -28,6 +28,11 @@ class Prefix(VirtualTokensMethod):
 
     Settings: ClassVar[type[ArmSettings]] = PrefixSettings
 
+    @property
+    def recomputes(self) -> bool:
+        """Return False: a layer that computes again drops the keys and values it was given."""
+        return False
+
     def config(self, architecture: Architecture, steps: int) -> Any:
         """Return the `PrefixTuningConfig` of the arm."""
         from peft import PrefixTuningConfig

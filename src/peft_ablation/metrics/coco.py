@@ -54,7 +54,15 @@ def missing() -> str | None:
 
 
 def tokenised(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Tokenised:
-    """Return the texts as Stanford's PTB tokenizer cuts them: lower case, without punctuation."""
+    """Return the texts as Stanford's PTB tokenizer cuts them: lower case, without punctuation.
+
+    Raises `InputError` with what is `missing`.
+    """
+    lacking = missing()
+    if lacking is not None:
+        raise InputError(
+            f"METEOR, ROUGE-L and CIDEr: {lacking}; or leave coco out of task.measures"
+        )
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
     texts = [*hypotheses, *(text for several in references for text in several)]

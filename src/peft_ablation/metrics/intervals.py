@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from peft_ablation.metrics.metric import Array
 
@@ -74,10 +74,10 @@ class Estimate:
         """Return how many standard errors an interval of this level reaches to either side."""
         tail = (1 + confidence) / 2
         both = self.of_groups + self.of_seeds
-        of_groups = float(student.ppf(tail, self.groups_df))
+        of_groups = float(stdtrit(self.groups_df, tail))
         if not self.of_seeds:
             return of_groups
-        of_seeds = float(student.ppf(tail, self.seeds_df))
+        of_seeds = float(stdtrit(self.seeds_df, tail))
         return (self.of_groups * of_groups + self.of_seeds * of_seeds) / both
 
     def interval(self, confidence: float) -> tuple[float, float]:

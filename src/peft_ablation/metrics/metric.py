@@ -43,7 +43,9 @@ class Metric:
     statistics: Statistics
     value: Callable[[Array], Array]
     """Sums (…, len(statistics.columns)) → (…); NaN where undefined."""
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
+    """None: neither direction is better (a length, say), so that no arm is better or worse in it
+    and none can be tested."""
     unit: str = "0 to 1"
     """Range or unit, as an axis says it."""
     digits: int = 3

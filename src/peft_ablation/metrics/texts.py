@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from peft_ablation.metrics import answers, bleu, chrf, coco, nist
+from peft_ablation.metrics import variety as varied
 from peft_ablation.metrics.metric import Array, Metric, Statistics
 from peft_ablation.sources.mimic.reports import normalise
 
@@ -136,6 +137,54 @@ def answer_metrics() -> tuple[Metric, Metric]:
         Metric(
             "token_f1", "token F1", f"mean F1 of the words that text and reference share, {of}",
             sums, lambda sums: _ratio(sums[..., 1], sums[..., 2]), needs=("hypothesis",),
+        ),
+    )  # fmt: skip
+
+
+def variety_metrics(*, lowercase: bool = False, normalised: bool = False) -> tuple[Metric, ...]:
+    """Return distinct-1, distinct-2, length and length over that of the references.
+
+    No direction of these is better. `lowercase` ignores case; `normalised` is that of BLEU.
+    """
+
+    def statistics(predictions: pl.DataFrame) -> Array:
+        hypotheses, texts = predictions["hypothesis"].to_list(), references_of(predictions)
+        if lowercase:
+            hypotheses = [text.lower() for text in hypotheses]
+        if normalised:
+            hypotheses = [normalise(text) for text in hypotheses]
+            texts = [[normalise(text) for text in several] for several in texts]
+        return varied.text_statistics(hypotheses, texts)
+
+    sums = Statistics(tuple(f"variety_{name}" for name in varied.COLUMNS), statistics)
+    of = "of texts in lower case with marks set apart" if normalised else "as white space cuts them"
+
+    def distinct(n: int) -> Metric:
+        what = "words" if n == 1 else "pairs of neighbouring words"
+        return Metric(
+            f"distinct_{n}", f"distinct-{n}",
+            f"distinct {what} over all {what} of all texts (Li et al., 2016), {of}"
+            f"{', case ignored' if lowercase else ''}; less the more texts there are, and no "
+            "direction is better; for intervals how often all texts together write each stays "
+            "fixed",
+            sums, lambda sums: _ratio(sums[..., 2 * n - 2], sums[..., 2 * n - 1]),
+            higher_is_better=None, needs=("hypothesis",),
+        )  # fmt: skip
+
+    return (
+        *(distinct(n) for n in range(1, varied.ORDER + 1)),
+        Metric(
+            "length", "length", f"mean number of words a text, {of}; no direction is better",
+            sums, lambda sums: _ratio(sums[..., -3], sums[..., -1]),
+            higher_is_better=None, unit="words", digits=1, needs=("hypothesis",),
+        ),
+        Metric(
+            "length_ratio", "length ratio",
+            f"words of the texts over words of their references, {of}, where several the mean; 1 "
+            "is as long, and no direction is better by itself",
+            sums, lambda sums: _ratio(sums[..., -3], sums[..., -2]),
+            higher_is_better=None, unit="of the references' words", digits=2,
+            needs=("hypothesis",),
         ),
     )  # fmt: skip
 

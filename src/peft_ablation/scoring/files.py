@@ -20,6 +20,7 @@ from peft_ablation.metrics.texts import (
     coco_metrics,
     nist_metric,
     variety,
+    variety_metrics,
 )
 from peft_ablation.scoring.scores import Resampling, score_table
 
@@ -59,6 +60,7 @@ def score_files(
         nist_metric(),
         *(coco_metrics() if lacking is None else ()),
         *answer_metrics(),
+        *variety_metrics(lowercase=lowercase),
         *findings_metrics(template),
     )
     scored = score_table(pairs, metrics, groups=np.arange(len(texts)), resampling=resampling)
@@ -106,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="UTF-8 file, one reference a line, or groups of references set apart by empty lines",
     )
     parser.add_argument("--template", default="corrected", help="template set to parse with")
-    parser.add_argument("--lowercase", action="store_true", help="BLEU and chrF ignore case")
+    parser.add_argument(
+        "--lowercase", action="store_true", help="BLEU, chrF and distinct-n ignore case"
+    )
     parser.add_argument("--bootstrap-samples", type=int, default=1000, metavar="N")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="SHARE")
     parser.add_argument("--seed", type=int, default=7)

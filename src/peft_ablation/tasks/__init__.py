@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from peft_ablation.config.section import Section
+from peft_ablation.errors import InputError
 from peft_ablation.plugins import plugin
 
 if TYPE_CHECKING:
@@ -96,6 +97,17 @@ class Discrimination:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model wrote in answer to a question."""
+
+    text: str
+    tokens: int
+    """Tokens that it wrote, the end token not among them."""
+    ended: bool
+    """Whether it came to an end; else it was cut off at the limit of the task's settings."""
+
+
+@dataclass(frozen=True)
 class Claim:
     """A baseline that an arm must beat to count as having learnt."""
 
@@ -171,8 +183,10 @@ class Task(ABC):
     heads: ClassVar[tuple[str, ...]] = ()
     """Modules made anew for the task, which every method that trains must train and save; see
     `heads_of`."""
-    example: ClassVar[str] = "example"
+    example: str = "example"
     """What a row is called on pages, in the singular."""
+    answers: ClassVar[bool] = False
+    """Whether its models can be asked questions that stand in no table; see `answer`."""
     token_labels: ClassVar[bool] = False
     """Whether batches hold `input_ids` and `labels`, one a token, of texts with a prompt."""
     hub_kind: ClassVar[str] = ""
@@ -182,15 +196,18 @@ class Task(ABC):
     (prompts, prefixes) would be ignored without a word, so it is refused."""
     headline: str
     """Name of the metric that figures over cost, rank or rate show."""
-    extras: ClassVar[tuple[Extra, ...]] = ()
+    extras: tuple[Extra, ...] = ()
     """Numbers of `details` that stand in the comparison."""
     claims: tuple[Claim, ...] = ()
     """What an honest arm must beat."""
     floor: str | None = None
     """Baseline to which the headline should fall when inputs are shuffled; None: to 0."""
-    nearest: ClassVar[Lookup | None] = None
+    nearest: Lookup | None = None
     """The baseline that `look_up` makes; None: there is none."""
     figures: ClassVar[Mapping[str, Figure]] = {}
+    length_unit: ClassVar[str] = ""
+    """What the length of an example is counted in, such as `tokens`; empty: none can be chosen, see
+    `of_length`."""
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the fields of `Settings` and to the table of the training split."""
@@ -246,9 +263,26 @@ class Task(ABC):
         """Return further prediction columns of these examples, asked of the true inputs alone."""
         raise NotImplementedError
 
+    def answer(self, predictor: Any, question: str) -> Answer:
+        """Return what a model answers, by the settings that it predicts with; where `answers`."""
+        raise NotImplementedError
+
     def discriminations(self, predictions: "pl.DataFrame") -> Mapping[str, Discrimination]:
         """Return what `probe` found of each statement, by name; where `discriminates`."""
         return {}
+
+    @classmethod
+    def counts_tokens(cls, settings: Mapping[str, Any]) -> bool:
+        """Tell whether `token_counts` says what becomes of the examples' tokens."""
+        return False
+
+    def token_counts(self, table: str | Path, base: str | Path) -> "pl.DataFrame":
+        """Count the tokens of the examples table with a base's tokenizer, by the column `source`.
+
+        One row a source: `source`, `conversations`, of these `cut` and `left_out`, `tokens`,
+        `tokens_cut` and `supervised`; where `counts_tokens`.
+        """
+        raise NotImplementedError
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -281,6 +315,21 @@ class Task(ABC):
         self, table: str | Path, assets: Mapping[str, str | Path], base: str | Path
     ) -> Examples:
         """Return the examples of a split's table; `assets`: `images`, `features` where made."""
+
+    def of_length(self, examples: Any, base: str | Path, *, count: int, length: int) -> Examples:
+        """Return `count` made-up examples like these, each of one length in `length_unit`.
+
+        A step on them takes the memory and time of one on real examples of that length. Raises
+        `InputError` where the base cannot read so much, or examples have no length.
+        """
+        raise InputError(
+            f"memory.lengths: examples of task {self.settings['name']} have no length that could "
+            "be chosen; leave it out, and memory is measured by batch size alone"
+        )
+
+    def logits(self, model: "nn.Module", examples: Any, indices: "Indices") -> int | None:
+        """Return how many logits the loss of a batch makes; None where they do not weigh."""
+        return None
 
     @abstractmethod
     def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":

@@ -51,11 +51,37 @@ NOT_PROTOCOL = (
 )
 """Training settings that change how a run is carried out, but not what it computes."""
 
+LATER: Mapping[str, Any] = {"optimizer": "adamw", "gradient_checkpointing": False}
+"""Training settings that an arm may have otherwise, and their defaults. They came after others had
+been trained: a default is left out of what training is given, so that those runs stay."""
+
+OF_BITSANDBYTES: Mapping[str, str] = {
+    "adamw_8bit": "AdamW8bit",
+    "paged_adamw_8bit": "PagedAdamW8bit",
+    "paged_adamw_32bit": "PagedAdamW32bit",
+}
+"""Optimizers that are bitsandbytes', by the names of its classes."""
+
 MAY_DIVERGE = "may_diverge"
 """Setting of a trial of a learning rate: a loss that explodes ends the run, and not the job."""
 
 BEST = "best"
 MANIFEST = "manifest.json"
+
+
+def protocol_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training settings that decide what is computed, less the defaults of `LATER`."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in NOT_PROTOCOL and not (key in LATER and value == LATER[key])
+    }
+
+
+def optimizer_of(settings: Mapping[str, Any]) -> str:
+    """Return the name of the optimizer of training settings, which leave the default out."""
+    return str(settings.get("optimizer", LATER["optimizer"]))
+
 
 Fingerprint = dict[str, Any]
 """What a checkpoint depends on, by name: arm, settings, seed, base, data, protocol."""

@@ -10,7 +10,13 @@ from peft_ablation.data.images import files_of
 from peft_ablation.methods import open_method
 from peft_ablation.provenance import releases
 from peft_ablation.tasks import task_class
-from peft_ablation.training.checkpoint import NOT_PROTOCOL, PROTOCOL_VERSION, Fingerprint
+from peft_ablation.training.checkpoint import (
+    OF_BITSANDBYTES,
+    PROTOCOL_VERSION,
+    Fingerprint,
+    optimizer_of,
+    protocol_of,
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class RunInputs:
             "protocol": PROTOCOL_VERSION,
             "task": {key: value for key, value in self.task.items() if key not in beside},
             "arm": dict(self.arm),
-            "train": {k: v for k, v in self.settings.items() if k not in NOT_PROTOCOL},
+            "train": protocol_of(self.settings),
             "seed": self.seed,
             "base": model_sha256(self.base),
             "init_from": model_sha256(self.init_from) if self.init_from else None,
@@ -57,8 +63,14 @@ class RunInputs:
                 "features": bool(self.assets.get("features")),
             },
             # What decomposes or quantises weights is the library's to make again.
-            "libraries": releases(open_method(self.arm).libraries),
+            "libraries": releases(self._libraries),
         }
+
+    @property
+    def _libraries(self) -> tuple[str, ...]:
+        optimizer = optimizer_of(self.settings)
+        more = ("bitsandbytes",) if optimizer in OF_BITSANDBYTES else ()
+        return (*open_method(self.arm).libraries, *more)
 
 
 def model_sha256(folder: str | Path) -> str:

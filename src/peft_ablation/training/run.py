@@ -25,6 +25,7 @@ from peft_ablation.methods.parameters import (
     trainable_state,
 )
 from peft_ablation.tasks import open_task
+from peft_ablation.training.activations import recompute_activations
 from peft_ablation.training.batches import Indices, epoch_batches
 from peft_ablation.training.checkpoint import (
     Checkpoint,
@@ -92,6 +93,8 @@ class Run:
         )
         if given.init_from is not None:
             self.method.start_from(self.model, given.init_from, heads)
+        if self.settings.get("gradient_checkpointing"):
+            recompute_activations(self.model)
         loss = task.loss_module(self.model, given.base)
         self.module: nn.Module = accelerator.prepare_model(loss)
         self.steps = Steps(

@@ -71,7 +71,7 @@ def select_checkpoint(
         for name in TOKENIZER_FILES:
             if Path(base, name).is_file():
                 shutil.copy2(Path(base, name), part / name)
-        write_text(part / "README.md", _model_card(part, study, arm_name, seed, state, base))
+        write_text(part / "README.md", _model_card(part, study, arm_name, arm, seed, state, base))
         weights = next(iter(sorted(part.glob("*.safetensors"))))
         written = manifest(
             made_from,
@@ -130,21 +130,21 @@ def _model_card(
     folder: Path,
     study: str,
     arm_name: str,
+    arm: Mapping[str, Any],
     seed: int,
     state: Mapping[str, Any],
     base: str | Path,
 ) -> str:
+    from peft_ablation.methods import open_method
+
     config = read_json(Path(base, "config.json"))
     (model_class, *_) = config.get("architectures") or ["AutoModel"]
     if (folder / "adapter_config.json").is_file():
         library = "peft"
-        loading = f"PeftModel.from_pretrained({model_class}.from_pretrained(base), folder)"
     elif (folder / "config.json").is_file():
         library = "transformers"
-        loading = f"{model_class}.from_pretrained(folder)"
     else:
         library = "peft-ablation"
-        loading = "the tensors of the *.safetensors file in place of the base's of the same names"
     trainable = state["parameters"]["trainable"]
     position = state["position"]
     return "\n".join(
@@ -158,7 +158,7 @@ def _model_card(
             f"Best of {len(state['history'])} epochs by validation loss: epoch "
             f"{position['best_epoch']}, {position['best_val_loss']:.4f}.",
             "",
-            f"Load: `{loading}`.",
+            f"Load: `{open_method(arm).loading(model_class)}`.",
             "",
             "Weights trained on credentialed data are subject to its data use agreement. "
             "A research result, not a medical device.",

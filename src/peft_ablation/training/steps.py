@@ -11,7 +11,9 @@ from peft_ablation.errors import InputError
 from peft_ablation.methods import Method
 from peft_ablation.tasks import Examples, Task
 from peft_ablation.training.batches import Indices
+from peft_ablation.training.checkpoint import optimizer_of
 from peft_ablation.training.noise import noise_seed
+from peft_ablation.training.optimizers import make_optimizer
 from peft_ablation.training.processes import Processes
 from peft_ablation.training.schedules import learning_rate_factor
 
@@ -46,7 +48,7 @@ class Steps:
         # Beside the groups, as `load_state_dict` puts a checkpoint's in place of them.
         self.rates = [group.pop("rate") for group in groups]
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=peak, fused=True)
+        self.optimizer = make_optimizer(optimizer_of(settings), groups, peak)
         share = -(-settings["batch_size"] // processes.count)
         self.micro_batch_size: int = settings["micro_batch_size"] or share
 

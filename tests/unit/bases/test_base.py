@@ -42,7 +42,8 @@ def test_phantom_base_is_named_by_all_that_makes_it() -> None:
     assert one == base_folder("bases", fields(), "list findings:")
     other_prompt = base_folder("bases", fields(), "name findings:")
     other_seed = base_folder("bases", fields(pretraining=Pretraining(seed=1)), "list findings:")
-    assert len({one, other_prompt, other_seed}) == 3
+    threads = base_folder("bases", fields(pretraining=Pretraining(threads=4)), "list findings:")
+    assert len({one, other_prompt, other_seed, threads}) == 4
 
 
 def test_hub_base_is_named_by_id_and_revision() -> None:

@@ -1,6 +1,6 @@
 """Parameters to the unit, of published configurations, by the target sets of the file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -172,15 +172,38 @@ def test_arms_of_the_shipped_studies_train_so_many(
     study: str, arm: str, class_name: str, config: dict[str, Any], trainable: int
 ) -> None:
     """Through the method itself, with ten classes."""
-    raw, _ = read_study(study, [STUDIES])
-    settings = method_class(raw["arms"][arm]["method"]).Settings(**raw["arms"][arm])
     told = architecture(class_name, config)
     assert told is not None
-    model = open_method(settings.model_dump(mode="json")).apply(
-        built(class_name, {**config, "num_labels": 10}),
-        seed=0, heads=told.heads, steps=10, batches=lambda: iter(()),
-    )  # fmt: skip
-    assert count_parameters(model).trainable == trainable
+    model = built(class_name, {**config, "num_labels": 10})
+    assert trained(study, arm, model, told.heads) == trainable
+
+
+def trained(study: str, arm: str, model: Any, heads: Sequence[str]) -> int:
+    raw, _ = read_study(study, [STUDIES])
+    settings = method_class(raw["arms"][arm]["method"]).Settings(**raw["arms"][arm])
+    applied = open_method(settings.model_dump(mode="json")).apply(
+        model, seed=0, heads=heads, steps=10, batches=lambda: iter(())
+    )
+    return count_parameters(applied).trainable
+
+
+@pytest.mark.parametrize(
+    ("arm", "trainable"),
+    [
+        ("untouched", 0), ("fft", 239_195_904), ("lora", 6_193_152), ("lora_self", 4_718_592),
+        # What the report says fits this one alone: 8 MB, 1.6 % of a GPT-2 of 124 million.
+        ("lora_c_attn", 2_064_384),
+    ],
+)  # fmt: skip
+def test_arms_of_the_captioner_train_so_many(arm: str, trainable: int) -> None:
+    model = built("VisionEncoderDecoderModel", {})
+    assert trained("flickr_captioner", arm, model, ()) == trainable
+
+
+def test_lora_of_the_instruction_study_trains_as_many_as_published() -> None:
+    assert trained("instruct_llama_qlora", "lora", built("LlamaForCausalLM", LLAMA_1B), ()) == (
+        45_088_768
+    )
 
 
 def test_the_image_side_of_a_clip_is_its_whole_less_the_text_side() -> None:
@@ -207,16 +230,51 @@ def test_roberta_rank_8_with_head(labels: int, trainable: int) -> None:
     assert lora(name, config, "query_value", 8, ["classifier"]).trainable == trainable
 
 
+GPT2_SHARES = {
+    "medium": dict(
+        zip(
+            (2**power for power in range(11)),
+            (".0277", ".0554", ".1107", ".2211", ".4413", ".8788", "1.7422", "3.4248", "6.6228",
+             "12.4228", "22.1001"),
+            strict=True,
+        )
+    ),
+    "small": {1: ".0296", 64: "1.8606", 1024: "23.274"},
+    "large": {1: ".0238", 1024: "19.604"},
+}  # fmt: skip
+"""Published shares of trainable parameters, in percent, by rank: as many as are at hand."""
+
+
+@pytest.mark.parametrize("size", GPT2_SHARES)
+def test_gpt2_percentages_are_those_published_truncated(size: str) -> None:
+    name = "GPT2LMHeadModel"
+    whole = count(name, GPT2[size])
+    # What a rank of 1 adds, each further one adds again.
+    each = lora(name, GPT2[size], "query_key_value", 1)
+    assert each.total - each.trainable == whole
+    for r, published in GPT2_SHARES[size].items():
+        # Without a float, and cut off: so many decimals as were published.
+        scale = 10 ** len(published.partition(".")[2])
+        cut = 100 * scale * r * each.trainable // (whole + r * each.trainable)
+        assert cut == int(published.replace(".", "")), r
+    assert lora(name, GPT2[size], "query_key_value", 1024).trainable == 1024 * each.trainable
+
+
+@pytest.mark.parametrize("study", ["e2e_gpt2_ranks", "squad_gpt2_ranks"])
 @pytest.mark.parametrize(
-    ("size", "r", "published"),
-    [("medium", 8, 0.2211), ("medium", 1024, 22.1001), ("small", 64, 1.8606)],
+    ("size", "word"), [("medium", ""), ("small", "small_"), ("large", "large_")]
 )
-def test_gpt2_percentages_are_those_published_truncated(
-    size: str, r: int, published: float
+def test_rank_studies_of_gpt2_adapt_what_was_published_on_the_base_of_their_name(
+    study: str, size: str, word: str
 ) -> None:
-    counted = lora("GPT2LMHeadModel", GPT2[size], "query_key_value", r)
-    percent = 100 * counted.trainable / counted.total
-    assert int(percent * 10_000) / 10_000 == published
+    raw, _ = read_study(study.replace("ranks", f"{word}ranks"), [STUDIES])
+    ending = "" if size == "small" else f"-{size}"
+    assert raw["base"]["id"] == f"openai-community/gpt2{ending}"
+    arms = expanded_sweeps(raw["arms"])
+    assert list(arms) == ["fft", *(f"lora_r{r}" for r in GPT2_SHARES["medium"])]
+    for arm in list(arms.values())[1:]:
+        assert (arm["targets"], arm["alpha"], arm["dropout"]) == ("query_key_value", 32, 0.1)
+        assert (arm["init"], arm["learning_rate"]) == ("gaussian", 2e-4)
 
 
 def test_encoder_decoder_rank_32() -> None:

@@ -213,6 +213,31 @@ def test_without_room_for_merges_all_texts_give_one_base(tmp_path: Path) -> None
     assert merged.of_texts
 
 
+def test_a_tokenizer_has_the_marks_it_is_told_and_learns_from_what_messages_say(
+    tmp_path: Path,
+) -> None:
+    talk = [{"role": "zebra", "content": line} for line in LINES]
+    write_table(pl.DataFrame({"messages": [talk, talk]}), tmp_path / "t.parquet")
+    trained = TrainedTokenizer(vocabulary=280, columns=("messages",), marks=("<|eot_id|>",))
+    base = make(
+        tmp_path / "base", "LlamaForCausalLM", BASES["LlamaForCausalLM"] | {"vocab_size": 280},
+        tokenizer=trained.model_dump(), texts=tmp_path / "t.parquet",
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    ids = tokenizer("low<|eot_id|>", add_special_tokens=False).input_ids
+    assert tokenizer.convert_ids_to_tokens(ids) == ["Ġlow", "<|eot_id|>"]
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "low"
+    assert not {"ze", "Ġz", "br", "ra"} & tokenizer.get_vocab().keys()
+
+
+def test_a_base_without_marks_keeps_its_name() -> None:
+    plain = TrainedTokenizer(vocabulary=270).model_dump(mode="json")
+    assert plain == {"vocabulary": 270, "columns": ["text", "text_pair"]}
+    assert TrainedTokenizer(marks=("<|a|>",)).model_dump(mode="json")["marks"] == ["<|a|>"]
+    bytes_alone = TrainedTokenizer(vocabulary=262, marks=("<|a|>",))
+    assert not RandomBase(architecture="GPT2LMHeadModel", tokenizer=bytes_alone).of_texts
+
+
 def test_columns_without_texts_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"t.parquet has none of report, found text, id"):
         train_words(tmp_path / "1", LINES, 270, columns=("report",))

@@ -19,7 +19,7 @@ from peft_ablation.comparison.claims import (
 from peft_ablation.comparison.pages import markdown
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
-from peft_ablation.figures import plot_claims
+from peft_ablation.figures.claims import plot_claims
 from peft_ablation.figures.headline import bought, plot_headline
 from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.tasks import task_class

@@ -338,6 +338,19 @@ def test_runs_are_randomised_in_pairs_of_one_seed(compare, tmp_path):
     assert alone["lora_text"]["bleu_p_randomised"] == ""
 
 
+def test_a_metric_without_a_better_direction_is_told_but_not_tested(compare, tmp_path):
+    compare({"fft": [0.9], "lora_text": [0.1]})
+    page = (tmp_path / "comparison.md").read_text()
+    lines = page.partition("## Difference to fft")[2].splitlines()
+    header, row = ([cell.strip() for cell in lines[n].split("|")] for n in (2, 4))
+    told = dict(zip(header, row, strict=True))
+    assert told["BLEU, verdict"] == "worse in these runs"
+    # Texts of an unskilled arm hold more chance findings, or fewer: never a better or worse.
+    assert told["length, verdict"].split()[0] in ("higher", "lower", "not")
+    with pytest.raises(InputError, match=r"^score.tested: found 'length', allowed .*: findings_f1"):
+        compare({"fft": [0.9], "lora_text": [0.1]}, score={"tested": ["length"]})
+
+
 @pytest.mark.parametrize("key", ["tested", "margin"])
 def test_a_test_of_a_metric_that_the_task_has_not_is_refused(compare, key):
     value = {"tested": ["bluu"], "margin": {"bluu": 0.1}}[key]
@@ -474,7 +487,8 @@ def test_words_are_those_of_the_task_and_come_back_from_their_file(compare, tmp_
     written = json.loads((tmp_path / "words.json").read_text())
     assert json.loads(json.dumps(words.as_json())) == written
     assert (words.example, words.group, words.headline) == ("report", "subject", "findings_f1")
-    assert words.compared == ["findings_f1", "bleu", "test_loss"]
+    variety = ["distinct_1", "distinct_2", "length", "length_ratio"]
+    assert words.compared == ["findings_f1", "bleu", "test_loss", *variety]
     assert words.shown == ("bleu",)
     assert words.axis("bleu") == "BLEU (0 to 100)"
     assert not words.metrics["test_loss"]["higher_is_better"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
-from peft_ablation.comparison.decision import Compared, decide, holm, size_word
+from peft_ablation.comparison.decision import Compared, decide, holm, of_interval, size_word
 from peft_ablation.metrics.intervals import ArmScores, Estimate, estimate
 
 SEEN = {("a", "f1"): 0.01, ("b", "f1"): 0.04, ("c", "f1"): 0.03, ("d", "f1"): 0.005}
@@ -145,3 +145,19 @@ def test_more_seeds_share_the_noise_and_their_variance_among_them() -> None:
     assert (found.of_groups, found.of_seeds, found.noise, found.seeds_df) == (4, 2, 1, 3)
     twice = Estimate(0, 5, 99, 4, 1, 2).planned(2, 2, 2)
     assert (twice.of_groups, twice.of_seeds, twice.groups_df) == (2.5, 3, 199)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "said"),
+    [
+        (0.1, 0.2, True, "better"),
+        (0.1, 0.2, False, "worse"),
+        (0.1, 0.2, None, "higher"),
+        (-0.2, -0.1, None, "lower"),
+        (-0.1, 0.2, None, "not told apart"),
+    ],
+)
+def test_what_an_interval_says_depends_on_which_direction_is_better(
+    low: float, high: float, better: bool | None, said: str
+) -> None:
+    assert of_interval(low, high, better) == said

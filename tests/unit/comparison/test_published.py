@@ -18,6 +18,7 @@ from peft_ablation.comparison.published import (
     read_published,
 )
 from peft_ablation.comparison.words import Words
+from peft_ablation.config.arms import expanded_sweeps
 from peft_ablation.config.loading import read_study
 from peft_ablation.errors import InputError
 
@@ -145,7 +146,7 @@ def test_the_page_of_a_comparison_has_the_section_in_both_forms() -> None:
 def test_arms_and_measures_of_shipped_numbers_are_those_of_their_study(study: str) -> None:
     raw, _ = read_study(study, [STUDIES])
     for row in read_published(study, [PUBLISHED]):
-        assert row["arm"] in {"", *raw["arms"]}, row
+        assert row["arm"] in {"", *expanded_sweeps(raw["arms"])}, row
         assert row["metric"] in METRICS | TITLES.keys(), row
         assert row["source"], row
 
@@ -154,12 +155,33 @@ def test_arms_and_measures_of_shipped_numbers_are_those_of_their_study(study: st
 def test_shipped_values_are_those_that_were_read_in_the_reports(
     study: str, shared_data: Path
 ) -> None:
-    facts = shared_data.parent / "FACTS.md"
-    if not facts.is_file():
-        pytest.skip(f"no {facts}")
-    read = set(re.findall(r"\d*\.\d+|\d+", facts.read_text().replace(",", "")))
+    notes = [shared_data.parent / name for name in ("FACTS.md", "recipes/companions.md")]
+    if not all(path.is_file() for path in notes):
+        pytest.skip(f"no {' or '.join(map(str, notes))}")
+    texts = " ".join(path.read_text().replace(",", "") for path in notes)
+    read = set(re.findall(r"\d*\.\d+|\d+", texts))
     for row in read_published(study, [PUBLISHED]):
         assert row["value"] in read, row
+
+
+def test_the_published_rank_sweeps_are_whole_and_say_what_is_wrong_with_them() -> None:
+    def series(study: str, metric: str) -> list[str]:
+        found = read_published(study, [PUBLISHED])
+        return [n["value"] for n in found if n["metric"] == metric and "sweep" in n["published_as"]]
+
+    assert len(series("e2e_gpt2_ranks", "trainable_percent")) == 11
+    medium = [float(value) for value in series("e2e_gpt2_ranks", "bleu")]
+    assert len(medium) == 11
+    # What the remark says of the sweep, from the numbers themselves.
+    assert round(max(medium) - min(medium), 3) == 0.037
+    twice = [n for n in read_published("e2e_gpt2_ranks", [PUBLISHED]) if n["arm"] == "lora_r4"]
+    scores = [n for n in twice if n["metric"] == "bleu"]
+    assert round(float(scores[1]["value"]) - float(scores[0]["value"]), 3) == 0.029
+    assert all(".029 apart" in number["not_comparable"] for number in scores)
+    assert len(series("squad_gpt2_ranks", "bleu")) == 11
+    assert set(series("squad_gpt2_ranks", "cider")) == {"0.0917"}
+    large = read_published("e2e_gpt2_large_ranks", [PUBLISHED])
+    assert [n["value"] for n in large if n["metric"] == "bleu"] == ["0.0000"]
 
 
 def test_own_numbers_go_before_the_shipped_ones(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[str, str, type[BaseModel]]] = {
 """What has settings of its own: attribute of its module, its section, settings that all have."""
 ELSEWHERE = {
     "arms.<name>.base": "`base`", "arms.<name>.init_from": "`base.run`",
-    "forgetting.data": "`data`",
+    "forgetting.data": "`data`", "questions.instruct": "`base`",
 }  # fmt: skip
 """Keys whose own keys are those of another section."""
 NAMED = {"arms": "<name>.", "columns": "<role>.", "studies": "<name>."}

@@ -36,6 +36,10 @@ def data_root(study: str, folder: Path) -> str:
             path = folder / name.split("::")[-1]  # of a member of an archive, the archive
             path.parent.mkdir(exist_ok=True)
             path.touch()
+    elif raw["data"]["source"] == "captions":
+        for data in (raw["data"], raw["smoke"]["data"]):
+            (folder / data["images"]).mkdir()
+            (folder / data["files"]).touch()
     elif raw["data"]["source"] == "class_folders":
         for name in (f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"):
             (folder / name).parent.mkdir(parents=True)
@@ -50,6 +54,10 @@ PROTOCOLS = {"glue_roberta"}
 """Files that only others extend: they name no data."""
 
 
+FOLDERS = {"stories260K"}
+"""Bases that a study names as local folders: a person says where they are."""
+
+
 @pytest.mark.parametrize("study", PROTOCOLS)
 def test_a_protocol_is_no_study_by_itself(study: str) -> None:
     assert refusal(study=study).startswith(f"study {study}: data.files: missing")
@@ -58,8 +66,13 @@ def test_a_protocol_is_no_study_by_itself(study: str) -> None:
 @pytest.mark.parametrize(
     "study", sorted({path.stem for path in STUDIES.glob("*.yaml")} - PROTOCOLS)
 )
-def test_every_study_of_the_project_is_valid(study: str, tmp_path: Path) -> None:
-    root = data_root(study, tmp_path)
+def test_every_study_of_the_project_is_valid(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("data", *FOLDERS):
+        (tmp_path / folder).mkdir()
+    root = data_root(study, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
     config = load_config({"study": study, "data_root": root})
     assert config.name == study
     assert config.results == f"results/{study}"
@@ -140,8 +153,8 @@ def test_wrong_site(site: dict[str, Any], message: str) -> None:
         ({"arms": {"fft_chunk": LORA}}, r"arms.fft_chunk: .*a name without _chunk"),
         ({"arms": {"x": {"method": "full"}}}, r"arms.x.learning_rate: missing"),
         (
-            {"arms": {"x": LORA | {"method": "qlora"}}},
-            r"arms.x.method: found 'qlora', allowed: .*full, .*lora, .*mean 'lora'\?",
+            {"arms": {"x": LORA | {"method": "lorra"}}},
+            r"arms.x.method: found 'lorra', allowed: .*full, .*lora, .*mean 'lora'\?",
         ),
         ({"arms": {"x": {"learning_rate": 1}}}, r"arms.x.method: missing"),
         ({"arms": {"x": LORA | {"method": ".lora"}}}, r"arms.x.method: found '.lora', allowed: .*"),
@@ -244,6 +257,31 @@ def test_a_study_as_plain_values_has_every_setting_and_reads_back_as_itself() ->
     assert (plain["arms"]["lora_text"]["targets"], plain["arms"]["lora_text"]["r"]) == ("text", 8)
     again = type(config.study).model_validate(plain)
     assert again == config.study
+
+
+@pytest.mark.parametrize("arm", [{"method": "prefix"},
+                                 {"method": "peft", "type": "prefix_tuning"}])  # fmt: skip
+def test_prefixes_and_gradient_checkpointing_are_refused_together(
+    arm: dict[str, Any], tmp_path: Path
+) -> None:
+    """It would drop the prefixes with a warning alone, and training would go on without them."""
+    root = data_root("glue_rte", tmp_path)
+
+    def site(study: bool, own: bool | None) -> dict[str, Any]:
+        prefixes = {**arm, "learning_rate": 1e-3, "gradient_checkpointing": own}
+        told = {"train": {"gradient_checkpointing": study}, "arms": {"prefixes": prefixes}}
+        return {"study": "glue_rte", "data_root": root, "overrides": told}
+
+    for study, own in ((True, None), (False, True)):
+        assert re.match(
+            f"study glue_rte: arms.prefixes.gradient_checkpointing: method {arm['method']} gives",
+            refusal(**site(study, own)),
+        )
+    load_config(site(True, False))
+    load_config(site(False, None))
+    load_config({"study": "glue_rte", "data_root": root, "overrides": {"arms": {
+        "prompts": {"method": "prompt", "learning_rate": 1e-3, "gradient_checkpointing": True},
+    }}})  # fmt: skip
 
 
 def test_overrides_merge_key_by_key_and_null_drops() -> None:

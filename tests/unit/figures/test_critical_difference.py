@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from peft_ablation.artifacts import write_json
-from peft_ablation.figures import plot_critical_difference, style
+from peft_ablation.figures import style
+from peft_ablation.figures.critical_difference import plot_critical_difference
 
 ARMS = ("fft", "lora", "bitfit", "head")
 

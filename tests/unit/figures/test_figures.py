@@ -15,23 +15,21 @@ from PIL import Image
 from tiny_study import task_of
 
 from peft_ablation.comparison.pareto import COSTS
+from peft_ablation.comparison.sweep import POINTS, SPREADS
 from peft_ablation.comparison.views import compare_views
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
-from peft_ablation.figures import (
-    plot_cost,
-    plot_loss_curves,
-    plot_pareto_fronts,
-    plot_quality,
-    plot_quality_cost,
-    plot_split_balance,
-    plot_tuning,
-    plot_views,
-)
+from peft_ablation.figures.cost import plot_cost
 from peft_ablation.figures.for_task import FigureInputs, draw_task_figure
-from peft_ablation.figures.quality import make_room
-from peft_ablation.figures.quality_cost import spread
+from peft_ablation.figures.loss_curves import plot_loss_curves
+from peft_ablation.figures.pareto import plot_pareto_fronts
+from peft_ablation.figures.quality import make_room, plot_quality
+from peft_ablation.figures.quality_cost import plot_quality_cost, spread
+from peft_ablation.figures.split_balance import plot_split_balance
 from peft_ablation.figures.style import MEGABYTES, TIME, Look, broken, scaled
+from peft_ablation.figures.sweep import plot_sweep
+from peft_ablation.figures.tuning import plot_tuning
+from peft_ablation.figures.views import plot_views
 from peft_ablation.sources.mimic.label_counts import plot_label_counts
 from peft_ablation.sources.mimic.labels import LABELS
 from peft_ablation.tasks import task_class
@@ -267,7 +265,34 @@ def draw_views(folder: Path, names: list[str], outputs, energy=None):
     plot_views(paths, runs=runs, table=table, outputs=outputs)
 
 
+def draw_sweep(folder: Path, names: list[str], outputs):
+    """One study a name, of eleven ranks; a published number is far from all others."""
+    points, spreads = [], []
+    for number, name in enumerate(names):
+        rows = []
+        for metric, title, scale in (("bleu", "BLEU", 60.0), ("best_val_loss", "loss", 2.0)):
+            told = {"base": f"org--{name}@main", "metric": metric, "title": title, "digits": 1}
+            for power in range(11):
+                score = scale + power + number
+                own = {"kind": "ours", "line": "lora", "arm": f"lora_r{2**power}"}
+                own |= {"swept": 2.0**power, "trainable_percent": 0.02 * 2**power}
+                bar = {"score": score, "low": score - 1, "high": score + 1}
+                rows.append({**told, **own, **bar, "by_seed": f"{score - 0.5} {score + 0.5}"})
+                if metric == "bleu" and power in (0, 4):
+                    rows.append({**told, **own, "kind": "published", "score": 16.0 * power})
+            rows.append({**told, "kind": "reference", "arm": "fft", "trainable_percent": 100.0})
+            rows[-1] |= {"score": scale + 5, "low": scale + 4, "high": scale + 6}
+        points.append(folder / f"{name}-sweep.csv")
+        pl.DataFrame(rows, schema=POINTS).write_csv(points[-1])
+        spread = {"metric": "bleu", "line": "lora", "values": 11, "seeds": 2}
+        spread |= {"sd_between": 1.0, "sd_seeds": 0.5, "matters": "undecided"}
+        spreads.append(folder / f"{name}-spread.csv")
+        pl.DataFrame([spread], schema=SPREADS).write_csv(spreads[-1])
+    plot_sweep(points, spreads, studies=names, key="r", outputs=outputs)
+
+
 FIGURES = {
+    "sweep": draw_sweep,
     "pareto": draw_pareto,
     "views": draw_views,
     "quality": draw_quality,

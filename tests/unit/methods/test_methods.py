@@ -114,6 +114,10 @@ LIVES: list[tuple[str, Arm, bool]] = [
     ("RoBERTa", {"method": "head_only"}, False),
     ("RoBERTa", {"method": "prompt", "tokens": 4}, False),
     ("GPT-2", {"method": "prefix", "tokens": 4}, False),
+    ("Llama", {"method": "qlora", "targets": "all", "quant_type": "fp4"}, True),
+    ("Llama", {"method": "qlora", "targets": "attention", "rslora": True, "loraplus": 4}, True),
+    ("RoBERTa", {"method": "qlora", "targets": "mlp", "double_quant": False}, True),
+    ("GIT", {"method": "qlora", "targets": "text", "train_norms": True}, True),
     ("Llama", {"method": "none"}, False),
     ("ViT", {"method": "peft", "type": "loha", "targets": "attention"}, True),
 ]
@@ -571,6 +575,13 @@ LLAMA = {"num_hidden_layers": 2}
         ("ViTForImageClassification", {},
          {"method": "peft", "type": "SHADOW", "settings": {"auxiliary_loss_weight": 0}},
          "SHADOW is not defined for ViT"),
+        ("GPT2LMHeadModel", {}, {"method": "qlora", "targets": "attention"},
+         "has Conv1D in their place .transformer.h.0.attn.c_attn.; choose lora"),
+        ("ResNetForImageClassification", {}, {"method": "qlora", "targets": "all"},
+         "ResNetForImageClassification has none besides its head"),
+        ("ViTForImageClassification", {},
+         {"method": "qlora", "targets": "regex:.*patch_embeddings.projection"},
+         "a Conv2d; qlora adapts Linear"),
         ("LlamaForCausalLM", LLAMA, {"method": "lora", "targets": "attention",
                                      "init": "orthogonal", "r": 3}, "expected an even rank"),
     ],
@@ -754,12 +765,12 @@ def test_settings_are_checked_without_torch() -> None:
         "base = architecture('ViTForImageClassification', {})\n"
         "given = {'learning_rate': 1e-3, 'targets': 'attention'}\n"
         "for arm in ({'method': 'lora'}, {'method': 'peft', 'type': 'LOHA'}, {'method': 'ia3'},\n"
-        "            {'method': 'adalora'}):\n"
+        "            {'method': 'adalora'}, {'method': 'qlora'}):\n"
         "    settings = method_class(arm['method']).Settings.model_validate({**given, **arm})\n"
         "    open_method(settings.model_dump(mode='json')).check(base)\n"
         "for name in ('full', 'bitfit', 'last_layers', 'head_only', 'prompt', 'prefix', 'none'):\n"
         "    method_class(name)\n"
-        "print(sorted({'torch', 'transformers', 'peft'} & sys.modules.keys()))\n"
+        "print(sorted({'torch', 'transformers', 'peft', 'bitsandbytes'} & sys.modules.keys()))\n"
     )
     told = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True,
@@ -779,6 +790,9 @@ def test_settings_are_checked_without_torch() -> None:
         ({"method": "none", "learning_rate": 1e-3}, "less than or equal to 0"),
         ({"method": "adalora", "targets": "a", "first": 0.6, "last": 0.4}, "less than 1"),
         ({"method": "adalora", "targets": "a", "init_r": 4}, "expected at least r, 8"),
+        ({"method": "qlora", "targets": "a", "init": "pissa"}, "allowed on a base in 4 bits: defa"),
+        ({"method": "qlora", "targets": "a", "quant_type": "int4"}, "'nf4' or 'fp4'"),
+        ({"method": "qlora", "targets": "a", "optimizer": "adam8bit"}, "paged_adamw_8bit"),
         ({"method": "peft", "type": "LOHAA"}, "did you mean 'LOHA'"),
         ({"method": "peft", "type": "LOHA", "settings": {"rank_dropuot": 1}},
          "did you mean 'rank_dropout'"),

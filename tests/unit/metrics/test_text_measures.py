@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from sacrebleu.metrics.chrf import CHRF
 
+from peft_ablation.errors import InputError
 from peft_ablation.metrics import chrf, coco, nist
 from peft_ablation.metrics.answers import answer_statistics, token_f1
 from peft_ablation.metrics.metric import Metric, statistics_of, sum_columns, value_of
@@ -146,6 +147,8 @@ def test_missing_java_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peft_ablation.metrics.coco.find_spec", lambda _: object())
     monkeypatch.setattr("shutil.which", lambda _: None)
     assert coco.missing() == "java is not installed (apt-get install default-jre-headless)"
+    with pytest.raises(InputError, match=r"java is not installed .*; or leave coco out of task"):
+        coco.tokenised(["a"], [["a"]])
     monkeypatch.setattr("peft_ablation.metrics.coco.find_spec", lambda _: None)
     assert "pycocoevalcap is not installed" in str(coco.missing())
 

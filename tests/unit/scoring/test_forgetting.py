@@ -19,7 +19,7 @@ from peft_ablation.comparison.forgetting import compare_forgetting, forgetting_b
 from peft_ablation.comparison.pages import markdown
 from peft_ablation.comparison.words import Words
 from peft_ablation.data.images import ImageCache
-from peft_ablation.figures import plot_forgetting
+from peft_ablation.figures.forgetting import plot_forgetting
 from peft_ablation.methods import open_method
 from peft_ablation.scoring.drift import weight_drift
 from peft_ablation.scoring.forgetting import write_forgetting

@@ -22,6 +22,7 @@ from peft_ablation.tasks import open_task
 from peft_ablation.tasks.captioning.baselines import constant_reports
 
 TEMPLATE = load_template("corrected")
+VARIETY = {"distinct_1", "distinct_2", "length", "length_ratio"}
 
 
 def report(**labels: int) -> str:
@@ -138,7 +139,7 @@ def test_shuffled_stands_apart(score):
 
 def test_every_score_is_defined_where_it_stands(score):
     scores = score(ROWS, shuffled=[report(Edema=0)] * 3)
-    numbers = {"test_loss", "bleu", "bleu_0_1", "findings_f1", "findings_macro_f1"}
+    numbers = {"test_loss", "bleu", "bleu_0_1", "findings_f1", "findings_macro_f1", *VARIETY}
     assert numbers <= scores.keys()
     assert set(scores["definitions"]) == numbers | {"intervals", "shuffled", "mean_image"}
     assert "sacrebleu, 0 to 100" in scores["definitions"]["bleu"]
@@ -175,7 +176,7 @@ def test_sums_by_group_give_the_scores_back(score, tmp_path):
         total = model.select(metric.statistics.columns).to_numpy().sum(axis=0)
         assert scores[metric.name] == pytest.approx(float(metric.value(total)))
     assert {metric.name for metric in metrics} == {
-        "test_loss", "bleu", "bleu_0_1", "findings_f1", "findings_macro_f1",
+        "test_loss", "bleu", "bleu_0_1", "findings_f1", "findings_macro_f1", *VARIETY,
     }  # fmt: skip
     assert set(sums["predictions"]) == {
         "model", "shuffled", "constant_report", "label_prior", "best_prior",
@@ -294,6 +295,21 @@ def test_command_says_why_a_measure_is_absent(tmp_path, capsys, monkeypatch):
     assert not {"meteor", "rouge_l", "cider"} & set(found)
     assert found["exact_match"] == 0.5
     assert {"bleu", "chrf", "nist"} <= set(found)
+
+
+def test_command_tells_variety_and_length_with_intervals(tmp_path, capsys):
+    (tmp_path / "texts").write_text("a cat\nThe cat sat\nthe\n", encoding="utf-8")
+    (tmp_path / "truths").write_text("a cat\na dog\nno\n", encoding="utf-8")
+    files = [str(tmp_path / "texts"), str(tmp_path / "truths"), "--bootstrap-samples=50"]
+    assert main([*files, "--lowercase"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # a cat the sat of six words; three pairs, all different; 6 words where the references have 5.
+    expected = {"distinct_1": 4 / 6, "distinct_2": 1.0, "length": 2.0, "length_ratio": 6 / 5}
+    assert {name: found[name] for name in VARIETY} == pytest.approx(expected)
+    low, high = found["intervals"]["length"]
+    assert 1 <= low < 2 < high <= 3
+    assert main(files) == 0
+    assert json.loads(capsys.readouterr().out)["distinct_1"] == pytest.approx(5 / 6)
 
 
 def test_torch_is_not_imported():

@@ -455,6 +455,35 @@ def test_a_part_of_the_rows_is_drawn_in_their_order(tmp_path: Path) -> None:
     assert read(tmp_path, TEXTS, limit=20)[0].equals(table)
 
 
+def test_a_part_of_each_split_is_drawn_and_gathered_rows_stay_whole(tmp_path: Path) -> None:
+    rows = "".join(f"p{row // 4},r{row}\n" for row in range(40))
+    for split in ("train", "dev", "test"):
+        write(tmp_path, "mr,ref\n" + rows, f"{split}.csv")
+    table, account = read(
+        tmp_path,
+        {"prompt": "mr", "reference": "ref", "group": "mr"},
+        {"train": "train.csv", "val": "dev.csv", "test": "test.csv"},
+        gather={"splits": ["val", "test"]},
+        limit={"train": 6, "test": 3},
+    )
+    assert account["splits"] == {"train": 6, "val": 10, "test": 3}
+    counts = {split: table.filter(split=split)["reference"].list.len() for split in table["split"]}
+    assert set(counts["train"]) == {1}
+    assert set(counts["val"]) == set(counts["test"]) == {4}
+    # Of 120 rows 34 of train go, 60 of dev and test go into others, then 7 of test's ten examples.
+    assert account["dropped"] == {"gathered": 60, "limit": 41}
+    drawn = [int(prompt[1:]) for prompt in table.filter(split="test")["prompt"]]
+    assert drawn == sorted(drawn)
+
+
+def test_a_limit_of_a_split_that_no_file_gives_is_refused() -> None:
+    columns = {"text": "a"}
+    with pytest.raises(ValueError, match="limit.test: found, but files give no split test"):
+        TableData(source="table", files={"train": "a.csv"}, columns=columns, limit={"test": 3})
+    with pytest.raises(ValueError, match="limit.train: found, but files give no split"):
+        TableData(source="table", files="a.csv", columns=columns, limit={"train": 3})
+
+
 @pytest.mark.parametrize(
     ("task", "columns", "told"),
     [

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from tiny_study import TinyStudy, changed
+from tiny_study import TinyStudy, arm_of, changed
 from transformers import AutoTokenizer, GitForCausalLM
 
 from peft_ablation.artifacts import read_json
@@ -409,6 +410,51 @@ def test_the_selected_model_loads_plainly(arm: str, tiny_study: TinyStudy, tmp_p
         assert sum(v.numel() for v in adapter.values()) == told["trainable_parameters"]
         assert count_parameters(loaded).total == told["total_parameters"]
     assert len(history.read_text().splitlines()) == 1 + told["epochs"]
+
+
+def test_a_base_in_4_bits_is_trained_in_chunks_like_any_other(
+    tiny_study: TinyStudy, tmp_path: Path
+) -> None:
+    """With states in 8 bits, of which a rank of 128 has some, and activations computed again."""
+    arm = arm_of({
+        "method": "qlora", "targets": "text_attention", "r": 128, "learning_rate": 1e-3,
+    })  # fmt: skip
+    how = {"optimizer": "paged_adamw_8bit", "gradient_checkpointing": True, "epochs": 2}
+    whole = tiny_study.job(tmp_path / "whole", epochs_per_chunk=2, **how)
+    whole["given"] = replace(whole["given"], arm=arm)
+    train_chunk(**whole)
+    previous = None
+    for chunk in range(2):
+        job = tiny_study.job(tmp_path / f"chunk-{chunk}", epochs_per_chunk=1, **how)
+        job["given"] = replace(job["given"], arm=arm)
+        train_chunk(**job | {"chunk": chunk, "previous": previous})
+        previous = job["output"]
+    assert outcome(tmp_path / "chunk-1") == outcome(tmp_path / "whole")
+    saved = torch.load(tmp_path / "whole" / "optimizer.pt", weights_only=True)
+    assert "torch.uint8" in str({t.dtype for t in tensors_in(saved["state"])})
+    assert read_json(tmp_path / "whole" / "manifest.json")["fingerprint"]["train"].items() >= {
+        "optimizer": "paged_adamw_8bit", "gradient_checkpointing": True,
+    }.items()  # fmt: skip
+    model, history, cost = (tmp_path / name for name in ("model", "history.csv", "cost.json"))
+    select_checkpoint(
+        whole["output"], base=tiny_study.base, arm_name="qlora", arm=arm, seed=0,
+        study="tiny", model=model, history=history, cost=cost,
+    )  # fmt: skip
+    line = (
+        "PeftModel.from_pretrained(GitForCausalLM.from_pretrained(base, dtype=torch.float32, "
+        'quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", '
+        "bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32, "
+        "llm_int8_skip_modules=['output'])), folder)"
+    )
+    assert f"Load: `{line}`." in (model / "README.md").read_text()
+
+
+def tensors_in(state: Any) -> Iterator[torch.Tensor]:
+    for value in state.values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, dict):
+            yield from tensors_in(value)
 
 
 def test_tensorboard_gets_every_epoch_at_the_switch(tiny_study: TinyStudy, tmp_path: Path) -> None:

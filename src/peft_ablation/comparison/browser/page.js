@@ -464,12 +464,13 @@
     if (state.cost) form.cost.value = state.cost.name;
     if (state.column) form.elements.column.value = state.column;
     for (const box of form.querySelectorAll("#arms input")) box.checked = state.arms.has(box.value);
-    const better = state.measure.higher_is_better ? "Higher" : "Lower";
+    const better = { true: " Higher is better.", false: " Lower is better." };
     const lines = state.measure.baselines.map(
       ({ title, value }) => `${title} ${number(value, state.measure.digits)}`,
     );
     byId("meaning").textContent =
-      `${capital(state.measure.title)}: ${state.measure.definition}. ${better} is better.` +
+      `${capital(state.measure.title)}: ${state.measure.definition}.` +
+      (better[state.measure.higher_is_better] || "") +
       (lines.length ? ` Without training: ${lines.join("; ")}.` : "");
     byId("status").textContent =
       `${state.arms.size} of ${DATA.arms.length} arms; brackets: ${DATA.level} intervals.`;

@@ -1,4 +1,4 @@
-"""Anybody's table: CSV, TSV, Parquet or JSON lines, with what its columns are.
+"""Anybody's table: CSV, TSV, Parquet, JSON lines or SQuAD's JSON, with what its columns are.
 
 `data.columns` maps roles to columns of the files. Four roles are known everywhere (`example_id`,
 `group`, `split`, `balance`); the others are what the task reads: `image`, `text`, `label`, `score`.
@@ -31,6 +31,9 @@ ENDINGS: Final = {
 NUMBERS: Final = ("score",)
 """Roles that hold numbers; the others hold text."""
 
+LISTS: Final = ("reference",)
+"""Roles that may hold a list of texts in each row; `balance` has labels."""
+
 
 def _names(value: Any) -> Any:
     """Return `names` with keys as the table's text has them; YAML reads 0 and no as it likes."""
@@ -46,10 +49,12 @@ class Column(Section):
     """A column of the table, and how it is read."""
 
     column: str | PositiveInt | Annotated[tuple[str | PositiveInt, ...], Field(min_length=1)]
-    """Its name, or its place from 1 on; for `group` also a list."""
+    """Its name, or its place from 1 on; for `group`, and with `joined`, also a list."""
     alike: Literal["all", "any"] = "all"
     """For a list: rows of a group are alike in all of the columns, or in any value of any (the same
     question first here, second there), directly or by way of other rows."""
+    joined: str | None = None
+    """For a list in another role than `group`: what stands between the values, as one text."""
     extract: str | None = None
     """Regular expression with one group: what it finds is the value; a row without is left out."""
     names: Annotated[dict[str, str], BeforeValidator(_names)] | None = None
@@ -70,6 +75,8 @@ class Column(Section):
                 raise ValueError(
                     f"extract: {self.extract!r} has {groups} groups, expected one (in brackets)"
                 )
+        if self.joined is not None and len(self.columns) < 2:
+            raise ValueError("joined: is set for one column, expected a list of columns")
         if self.separator and self.quantiles:
             raise ValueError("separator and quantiles are both set: keep one of them")
         return self
@@ -125,8 +132,8 @@ class TableData(DataSettings):
     """Fetch `files` of a hub data set (Parquet, CSV, JSON lines), once; offline from then on."""
     columns: Annotated[dict[Name, Given], Field(min_length=1)]
     """Column by role: `example_id`, `group`, `split`, `balance`, and what the task reads."""
-    format: Literal["csv", "tsv", "parquet", "jsonl"] | None = None
-    """Format of the files; null: by their endings."""
+    format: Literal["csv", "tsv", "parquet", "jsonl", "squad"] | None = None
+    """Format of the files; null: by their endings. `squad`: SQuAD v1.1's JSON, a row a question."""
     header: bool = True
     """Whether the first line of CSV and TSV names the columns; without, they have places."""
     quotes: bool | None = None
@@ -138,8 +145,9 @@ class TableData(DataSettings):
 
     gather: Gather | None = None
     """Make one example of rows that share their input: several references of a prompt, say."""
-    limit: int | None = Field(None, ge=1)
-    """At most so many rows, drawn by a fixed seed, to try a study on a part; null: all."""
+    limit: PositiveInt | Annotated[dict[Split, PositiveInt], Field(min_length=1)] | None = None
+    """At most so many rows, drawn by a fixed seed, to use a part; null: all. By given split
+    (`{train: 6000, test: 150}`): so many examples, gathered rows counted as the one they become."""
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -149,8 +157,12 @@ class TableData(DataSettings):
         if gathered in (*NAMED_COLUMNS, *NUMBERS, "label", "image"):
             raise ValueError(f"gather.role: found {gathered!r}, which cannot be a list")
         for role, column in self.columns.items():
-            if role != "group" and len(column.columns) > 1:
-                raise ValueError(f"columns.{role}: found a list, which only group may be")
+            if role != "group" and len(column.columns) > 1 and column.joined is None:
+                raise ValueError(
+                    f"columns.{role}: found a list, which only group may be, or a role with joined"
+                )
+            if role in ("group", *NUMBERS, "label", "split", "image") and column.joined is not None:
+                raise ValueError(f"columns.{role}: joined makes one text, which this role has not")
             if column.alike == "any" and (len(column.columns) < 2 or column.extract):
                 raise ValueError(f"columns.{role}: alike any is for a list of columns as they are")
             if role != "balance" and (column.separator or column.quantiles):
@@ -161,6 +173,11 @@ class TableData(DataSettings):
                     raise ValueError(f"files: found {file!r}, expected a file of the hub data set")
                 if ".." in Path(file).parts:
                     raise ValueError(f"files: found {file!r}, expected a path without ..")
+        if isinstance(self.limit, dict) and "split" not in self.columns:
+            given = list(self.files) if isinstance(self.files, dict) else []
+            for split in self.limit:
+                if split not in given:
+                    raise ValueError(f"limit.{split}: found, but files give no split {split}")
         if "split" in self.columns and isinstance(self.files, dict):
             raise ValueError("columns.split and files by split both give splits: keep one of them")
         return self

@@ -15,6 +15,8 @@ from peft_ablation.data.google_access import scrubbed
 from peft_ablation.data.storage import BadObject, read_objects
 from peft_ablation.errors import InputError, near_miss
 from peft_ablation.sources.table.location import on_disk
+from peft_ablation.sources.table.squad import COLUMNS as SQUAD_COLUMNS
+from peft_ablation.sources.table.squad import squad_rows
 
 SEPARATORS: Final = {"csv": ",", "tsv": "\t"}
 SHOWN: Final = 30
@@ -34,9 +36,9 @@ def read_file(
     """Return the wanted columns of a file, named by `columns` written as text.
 
     `file` is what messages call it and `place` where it lies, a path or URL. `kind` is csv, tsv,
-    parquet or jsonl; `columns` are names, or places from 1 on. Columns of CSV and TSV are text,
-    an empty field null; `quotes` says whether quote marks enclose their fields (null: in CSV). A
-    byte order mark is no text. A line without any field is a row of nulls.
+    parquet, jsonl or squad; `columns` are names, or places from 1 on. Columns of CSV and TSV are
+    text, an empty field null; `quotes` says whether quote marks enclose their fields (null: in
+    CSV). A byte order mark is no text. A line without any field is a row of nulls.
 
     Raises `InputError` for a file that cannot be read, is not UTF-8 or not of its kind, a line of
     too many fields, and a column that it lacks.
@@ -49,6 +51,8 @@ def read_file(
             table = pl.read_parquet(_fresh(source), columns=sorted(set(wanted.values())))
         elif kind == "jsonl":
             table = _json_lines(source)
+        elif kind == "squad":
+            table = squad_rows(file, _decoded(file, source))
         else:
             places = sorted({found.index(name) for name in wanted.values()})
             table = pl.read_csv(_fresh(source), columns=places, **_options(kind, header, enclosed))
@@ -66,6 +70,12 @@ def columns_of(
     source = _source(file, place)
     with _told(file, source, kind, _enclosed(kind, quotes)):
         return _found(source, kind, header, _enclosed(kind, quotes))
+
+
+def file_bytes(file: str, place: str) -> bytes:
+    """Return a whole file, wherever it lies; raises `InputError` where it cannot be read."""
+    source = _source(file, place)
+    return source.read_bytes() if isinstance(source, Path) else source
 
 
 def _source(file: str, place: str) -> Path | bytes:
@@ -127,6 +137,8 @@ def _found(source: Path | bytes, kind: str, header: bool, enclosed: bool) -> lis
         return list(pl.read_parquet_schema(_fresh(source)))
     if kind == "jsonl":
         return _json_lines(source).columns
+    if kind == "squad":
+        return list(SQUAD_COLUMNS)
     return pl.read_csv(_fresh(source), n_rows=1, **_options(kind, header, enclosed)).columns
 
 
@@ -142,6 +154,23 @@ def _options(kind: str, header: bool, enclosed: bool) -> dict[str, Any]:
 def _json_lines(source: Path | bytes) -> pl.DataFrame:
     data = source.read_bytes() if isinstance(source, Path) else source
     return pl.read_ndjson(data.removeprefix(_BOM), infer_schema_length=None)
+
+
+def _decoded(file: str, source: Path | bytes) -> str:
+    data = source.read_bytes() if isinstance(source, Path) else source
+    data = data.removeprefix(_BOM)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"data: {file}: {_not_utf8(data, error)}") from None
+
+
+def _not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
+    row = data.count(b"\n", 0, error.start) + 1
+    return (
+        f"is not UTF-8, found byte 0x{data[error.start]:02x} at place {error.start} in line "
+        f"{row}; save it as UTF-8"
+    )
 
 
 def _fresh(source: Path | bytes) -> Path | io.BytesIO:
@@ -192,11 +221,7 @@ def _why_not(source: Path | bytes, kind: str, enclosed: bool) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        return (
-            f"is not UTF-8, found byte 0x{data[error.start]:02x} at place {error.start} in line "
-            f"{row}; save it as UTF-8"
-        )
+        return _not_utf8(data, error)
     if kind == "jsonl":
         return _bad_json_line(text)
     # No newline translation: quoted fields hold line ends as they are.

@@ -14,7 +14,7 @@ from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.data.examples import SPLITS
 from peft_ablation.data.storage import is_local
 from peft_ablation.errors import InputError, near_miss
-from peft_ablation.sources.table import NUMBERS, Column, Gather, TableData
+from peft_ablation.sources.table import LISTS, NUMBERS, Column, Gather, TableData
 from peft_ablation.sources.table.reading import read_file
 
 NAMED_ROWS: Final = 10
@@ -50,10 +50,11 @@ def read_rows(
     """Return the examples table of files, and an account of it.
 
     `files` are split (None where the files give none), name and place of each. Columns are the
-    roles of `settings.columns`, all text but for `score` (Float64) and `balance` (a list), in the
-    order of files and rows. Without a role `example_id` it is file and row, without `group` the
-    `example_id`, without `balance` the label or a tenth of the score. A row is counted from 1, the
-    header of CSV and TSV among them, as spreadsheets do.
+    roles of `settings.columns`, all text but for `score` (Float64), `balance` (a list) and what
+    `LISTS` names where files have lists, in the order of files and rows. Without a role
+    `example_id` it is file and row, without `group` the `example_id`, without `balance` the label
+    or a tenth of the score. A row is counted from 1, the header of CSV and TSV among them, as
+    spreadsheets do.
 
     Raises `InputError` for a file that `read_file` refuses, bad rows, hidden labels of -1, repeated
     ids, and no rows at all.
@@ -94,14 +95,24 @@ def read_rows(
     table = _with_ids(table)
     if any(column.alike == "any" for column in settings.columns.values()):
         table = table.with_columns(_connected(table).alias("group"))
-    if settings.limit is not None and settings.limit < table.height:
-        drawn = np.random.default_rng(0).choice(table.height, settings.limit, replace=False)
-        dropped["limit"] = table.height - settings.limit
-        table = table[np.sort(drawn)]
+    if isinstance(settings.limit, int):
+        table, dropped["limit"] = _limited(table, settings.limit)
     if settings.gather is not None:
+        if isinstance(table.schema[settings.gather.role], pl.List):
+            raise InputError(
+                f"data.gather.role: {settings.gather.role} holds lists already in "
+                f"{files[0][1]}; leave data.gather out"
+            )
         rows = table.height
         table = _gathered(table, settings.gather)
         dropped["gathered"] = rows - table.height
+    if isinstance(settings.limit, dict):
+        # What a split has beyond its limit goes: of gathered rows the whole example.
+        numbered = table.with_row_index("#place")
+        limits = {str(split): most for split, most in settings.limit.items()}
+        kept = [_limited(numbered.filter(split=split), limits.get(split)) for split in SPLITS]
+        table = pl.concat([part for part, _ in kept]).sort("#place").drop("#place")
+        dropped["limit"] = sum(left for _, left in kept)
     table = table.with_columns(_balance(table, settings).alias("balance"))
     first_columns = [name for name in NAMED_COLUMNS if name in table.columns]
     others = [role for role in settings.columns if role not in NAMED_COLUMNS]
@@ -117,6 +128,14 @@ def read_rows(
     if "split" in table.columns:
         account["splits"] = {split: int((table["split"] == split).sum()) for split in SPLITS}
     return table.select(*first_columns, *others), account
+
+
+def _limited(table: pl.DataFrame, limit: int | None) -> tuple[pl.DataFrame, int]:
+    """Return at most so many rows, drawn by a fixed seed, in their order; and how many are left."""
+    if limit is None or limit >= table.height:
+        return table, 0
+    drawn = np.random.default_rng(0).choice(table.height, limit, replace=False)
+    return table[np.sort(drawn)], table.height - limit
 
 
 def _any(height: int, masks: Sequence[pl.Series]) -> pl.Series:
@@ -137,8 +156,12 @@ def _roles(
         if role == "balance" and _is_list(raw, column):
             values[role] = raw[str(column.column)]
             continue
+        if role in LISTS and _is_list(raw, column):
+            values[role], lacking = _several(raw[str(column.column)], role)
+            problems.append(Problem(lacking, role, None, "a list of texts"))
+            continue
         texts = [_text(raw[str(name)], file, str(name)) for name in column.columns]
-        value = texts[0] if len(texts) == 1 else _joined(texts)
+        value = texts[0] if len(texts) == 1 else _joined(texts, column.joined)
         if role in ("label", "split", "score", "image"):
             value = value.str.strip_chars()
         if column.extract is not None:
@@ -201,8 +224,26 @@ def _text(values: pl.Series, file: str, name: str) -> pl.Series:
     )
 
 
-def _joined(texts: Sequence[pl.Series]) -> pl.Series:
-    """Return one text for several, different where any of them is; null where one is null."""
+def _several(lists: pl.Series, role: str) -> tuple[pl.Series, pl.Series]:
+    """Return lists with each text once, and which of them lack a text."""
+    empty = pl.element().is_null() | (pl.element().str.strip_chars() == "")
+    table = pl.DataFrame({role: lists.cast(pl.List(pl.String))}).select(
+        pl.col(role).list.unique(maintain_order=True),
+        lacking=(pl.col(role).list.len() == 0) | pl.col(role).list.eval(empty).list.any(),
+    )
+    return table[role], table["lacking"].fill_null(True)
+
+
+def _joined(texts: Sequence[pl.Series], between: str | None = None) -> pl.Series:
+    """Return one text for several; null where one is null.
+
+    Without `between` it is different where any of them is, with it null also where one is empty.
+    """
+    if between is not None:
+        table = pl.DataFrame([text.alias(str(n)) for n, text in enumerate(texts)])
+        whole = pl.when(pl.all_horizontal(pl.all() != ""))
+        joined = whole.then(pl.concat_str(pl.all(), separator=between))
+        return table.select(joined.alias("joined")).to_series()
     parts = [
         text.str.replace_all("|", "||", literal=True).alias(str(n)) for n, text in enumerate(texts)
     ]

@@ -14,16 +14,19 @@ from peft_ablation.tasks import Baseline
 def constant_reports(training: pl.DataFrame, template: str | None) -> dict[str, Baseline]:
     """Return `constant_report`, and with a template `label_prior` and `best_prior`.
 
-    `constant_report` is the commonest report of the training split, `label_prior` states its
-    commonest present pathologies, as many as its reports have on average; `best_prior` so many of
-    them as give the best findings F1 on the training split. Ties go to the text that sorts first,
-    and to the label that comes first in `LABELS`.
+    `constant_report` is the commonest report of the training split: of several a row, the one that
+    the most rows have. `label_prior` states its commonest present pathologies, as many as its
+    reports have on average; `best_prior` so many of them as give the best findings F1 on the
+    training split. Ties go to the text that sorts first, and to the label that comes first in
+    `LABELS`.
     """
-    counts = Counter(training["report"].to_list())
+    several = training.schema["report"] == pl.List(pl.String)
+    reports = training["report"].list.unique().explode() if several else training["report"]
+    counts = Counter(reports.to_list())
     commonest = min(counts, key=lambda text: (-counts[text], text))
     constants = {
         "constant_report": Baseline(
-            "commonest report, always",
+            f"commonest {'report' if template else 'caption'}, always",
             {"hypothesis": commonest},
             {"training_reports": counts[commonest] / training.height},
         )

@@ -1,6 +1,6 @@
 """Test images with their true report and what each arm wrote. For public data alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,7 +43,7 @@ Block = list[tuple[str, list[Line]]]
 """The named paragraphs of one example."""
 
 
-def plot_examples(given: FigureInputs, outputs: Sequence[str | Path]) -> None:
+def plot_reports(given: FigureInputs, outputs: Sequence[str | Path]) -> None:
     """Draw up to four test images, as many as fit a page, with what is and was written of them.
 
     The images are drawn by the seed, from groups of their own where there are enough.
@@ -53,7 +53,7 @@ def plot_examples(given: FigureInputs, outputs: Sequence[str | Path]) -> None:
     first = tables[arms[0]]
     cache = ImageCache(given.assets["images"])
     positions = cache.position(first["example_id"].to_list())
-    rows = _draw_rows(first["group"].to_numpy(), positions >= 0, given.seed)
+    rows = drawn_rows(first["group"].to_numpy(), positions >= 0, given.seed)
     blocks = [_flowed(tables, arms, row) for row in rows]
     fitting = max(1, int((np.cumsum([_height(block) for block in blocks]) <= PAGE).sum()))
     rows, blocks = rows[:fitting], blocks[:fitting]
@@ -71,7 +71,7 @@ def plot_examples(given: FigureInputs, outputs: Sequence[str | Path]) -> None:
         write_figure(_figure(blocks, cache.pixels(positions[rows])), shown, outputs)
 
 
-def _draw_rows(
+def drawn_rows(
     subjects: npt.NDArray[np.int64], usable: npt.NDArray[np.bool_], seed: int
 ) -> list[int]:
     """Return up to four usable rows, in the order of the table, subjects apart if possible."""
@@ -158,17 +158,29 @@ def _write(
 
 
 def flow(pieces: Sequence[Piece], width: float) -> list[Line]:
-    """Break pieces into lines of at most `width` inches; each word keeps its piece's colour."""
+    """Break pieces into lines of at most `width` inches; each word keeps its piece's colour.
+
+    A word that is longer is broken anywhere.
+    """
     font = FontProperties(family="DejaVu Sans", size=TEXT_SIZE)
 
     def inches(text: str) -> float:
         return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
+    def fitting(word: str) -> Iterator[str]:
+        while len(word) > 1 and inches(word) > width:
+            most = next(
+                n for n in range(len(word) - 1, 0, -1) if n == 1 or inches(word[:n]) <= width
+            )
+            yield word[:most]
+            word = word[most:]
+        yield word
+
     space = inches("n n") - inches("nn")
     lines: list[Line] = [[]]
     at = 0.0
     for piece in pieces:
-        for word in piece.text.split():
+        for word in (part for whole in piece.text.split() for part in fitting(whole)):
             long = inches(word)
             if lines[-1] and at + long > width:
                 lines.append([])

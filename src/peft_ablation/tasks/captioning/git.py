@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,17 +14,23 @@ from peft_ablation.bases.git import (
     IGNORED,
     Generated,
     LayerCache,
+    SupervisedLoss,
     encode_image,
     generate_greedy,
     git_of,
     image_stream,
     image_tokens,
     lightened,
+    reference_losses,
     text_losses,
 )
 from peft_ablation.bases.pixels import Normalize
 from peft_ablation.data.examples import Indices
-from peft_ablation.tasks.captioning.examples import CaptionExamples, load_tokenizer
+from peft_ablation.tasks.captioning.examples import (
+    AnyExamples,
+    ReferenceExamples,
+    load_tokenizer,
+)
 
 MOST_TEXTS: Final = 512
 """Sentences that are scored at once."""
@@ -43,18 +48,28 @@ def load_model(folder: str | Path) -> Any:
     return lightened(model)
 
 
-def shifted(image: Tensor, most: int) -> Tensor:
-    """Translate pixels (B, H, W) at random by up to `most`, the border repeated; one shift a call.
+class SummedLoss(SupervisedLoss):
+    """Sum of the token losses of a batch, of pixels normalised as a base says."""
 
-    Cached features stay as they are.
+    def __init__(self, model: Any, base: str | Path) -> None:
+        """Wrap a (PEFT) GIT model."""
+        super().__init__(model, Normalize.of(base))
+
+
+def shifted(image: Tensor, most: int) -> Tensor:
+    """Translate pixels (B, H, W[, 3]) at random by up to `most`; one shift a call.
+
+    The border is repeated. Cached features stay as they are.
     """
     if not most or image.dtype != torch.uint8:
         return image
     down, right = (int(v) for v in torch.randint(-most, most + 1, (2,)))
-    padded = torch.nn.functional.pad(image[:, None].float(), (most,) * 4, mode="replicate")
-    side = image.shape[-1]
+    channels = image.permute(0, 3, 1, 2) if image.dim() == 4 else image[:, None]
+    padded = torch.nn.functional.pad(channels.float(), (most,) * 4, mode="replicate")
+    side = image.shape[2]
     top, left = most + down, most + right
-    return padded[:, 0, top : top + side, left : left + side].to(torch.uint8)
+    moved = padded[:, :, top : top + side, left : left + side].to(torch.uint8)
+    return moved.permute(0, 2, 3, 1) if image.dim() == 4 else moved[:, 0]
 
 
 class CaptionPredictor:
@@ -70,18 +85,20 @@ class CaptionPredictor:
         self.tokenizer = load_tokenizer(base)
         self._last: tuple[Tensor, list[Generated]] | None = None
 
-    def truth(self, examples: CaptionExamples) -> Mapping[str, Any]:
+    def truth(self, examples: AnyExamples) -> Mapping[str, Any]:
         """Return the references and their supervised tokens."""
-        tokens = examples.lengths - len(examples.prompt)
-        return {"reference": examples.texts, "tokens": pl.Series(tokens, dtype=pl.Int32)}
+        return examples.truth()
 
-    def __call__(self, examples: CaptionExamples, indices: Indices) -> Mapping[str, Sequence[Any]]:
-        """Return `hypothesis`, and `nll`: that of the reference, in nats (float64)."""
+    def __call__(self, examples: AnyExamples, indices: Indices) -> Mapping[str, Sequence[Any]]:
+        """Return `hypothesis`, and `nll`: that of the references, in nats (float64)."""
         batch = {k: v.to(self.device) for k, v in examples.batch(indices).items()}
         stream = list(
             image_stream(self.model, image_tokens(self.model, self.normalize, batch["image"]))
         )
-        losses = text_losses(self.model, stream, batch["input_ids"], batch["labels"])
+        if isinstance(examples, ReferenceExamples):
+            nll = examples.summed(reference_losses(self.model, stream, batch), indices)
+        else:
+            nll = text_losses(self.model, stream, batch["input_ids"], batch["labels"]).tolist()
         if examples.same is None:
             written = self._write(examples, stream, batch["image"])
         else:
@@ -92,11 +109,11 @@ class CaptionPredictor:
         decode = self.tokenizer.decode
         return {
             "hypothesis": [decode(t.tokens, skip_special_tokens=True).strip() for t in written],
-            "nll": losses.cpu().tolist(),
+            "nll": nll,
         }
 
     def log_odds(
-        self, examples: CaptionExamples, indices: Indices, pairs: Sequence[tuple[str, str]]
+        self, examples: AnyExamples, indices: Indices, pairs: Sequence[tuple[str, str]]
     ) -> list[list[float]]:
         """Return, for each example and pair of sentences, log p(first) - log p(second).
 
@@ -126,7 +143,7 @@ class CaptionPredictor:
         return told
 
     def _write(
-        self, examples: CaptionExamples, stream: Sequence[LayerCache], image: Tensor
+        self, examples: AnyExamples, stream: Sequence[LayerCache], image: Tensor
     ) -> list[Generated]:
         """Write a text for each image."""
         end, most = self.tokenizer.sep_token_id, self.settings["max_new_tokens"]
@@ -139,7 +156,7 @@ class CaptionPredictor:
         )  # fmt: skip
 
 
-class VisionTower:
+class ImageEncoder:
     """The vision tower and its projection, for arms that leave them alone."""
 
     dtype = np.float16

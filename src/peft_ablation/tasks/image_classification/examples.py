@@ -3,23 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from peft_ablation.artifacts import read_json
 from peft_ablation.data.examples import Indices, read_columns, shuffled_positions
 from peft_ablation.data.image_source import ImageSource
-from peft_ablation.data.images import ImageCache
 from peft_ablation.errors import InputError, near_miss
-
-ONE_SIZE: Final = frozenset(
-    ("clip", "deit", "hiera", "ijepa", "metaclip_2", "pvt", "siglip", "vit", "vit_msn")
-)
-"""`model_type` of bases whose positions fit one image size; the others take any."""
+from peft_ablation.tasks._images import check_images
 
 
 @dataclass(frozen=True)
@@ -96,22 +89,3 @@ def examples(
     return ImageExamples(
         rows["example_id"].to_list(), labels, targets, positions[positions >= 0], images
     )
-
-
-def check_images(cache: ImageCache, base: str | Path) -> None:
-    """Raise `InputError` where a base does not take images of the cache's size."""
-    config: dict[str, Any] = read_json(Path(base, "config.json"))
-    own = config.get("vision_config", config)
-    if own.get("num_channels", 3) != 3:
-        raise InputError(
-            f"base {base}: takes images of {own['num_channels']} channels, expected 3; choose "
-            "another base"
-        )
-    size = own.get("image_size")
-    sides = set(size) if isinstance(size, list) else {size}
-    if config.get("model_type") in ONE_SIZE and size is not None and sides != {cache.size}:
-        wanted = " x ".join(str(side) for side in (size if isinstance(size, list) else [size] * 2))
-        raise InputError(
-            f"images.size: is {cache.size}, but {base} takes images of {wanted} pixels; set "
-            f"images.size: {max(sides)}"
-        )

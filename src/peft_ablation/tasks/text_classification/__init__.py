@@ -109,6 +109,7 @@ class TextClassification(Task):
         "its label or score",
     )
     hub_kind = "text-classification"
+    length_unit = "tokens"
 
     def __init__(self, settings: Mapping[str, Any], train: "pl.DataFrame") -> None:
         """Bind to the settings and the training split."""
@@ -218,6 +219,14 @@ class TextClassification(Task):
         from peft_ablation.tasks.text_classification.examples import examples
 
         return examples(table, base, self.classes, self.settings, pairs=self.pairs)
+
+    def of_length(
+        self, examples: Any, base: str | Path, *, count: int, length: int
+    ) -> "TextExamples":
+        """Return made-up texts of so many tokens."""
+        from peft_ablation.tasks.text_classification.of_length import of_length
+
+        return of_length(examples, base, count, length)
 
     def loss_module(self, model: "nn.Module", base: str | Path) -> "nn.Module":
         """Return the summed cross entropy, or the summed squared error of a score."""

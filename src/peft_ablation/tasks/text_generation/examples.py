@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from peft_ablation.artifacts import read_json
-from peft_ablation.bases.causal import IGNORED
 from peft_ablation.data.examples import Indices, read_columns, shuffled_positions
 from peft_ablation.errors import InputError
 from peft_ablation.metrics.texts import references_of
+from peft_ablation.tasks._references import reference_rows
 
 LENGTHS = ("n_positions", "max_position_embeddings")
 """Keys of a config that say how many positions a model has."""
@@ -60,36 +59,8 @@ class WrittenExamples:
 
     def batch(self, indices: Indices) -> dict[str, Tensor]:
         """Return what `token_losses` takes, int64, padded on the right."""
-        several = any(len(self.answers[index]) > 1 for index in indices)
-        rows = [_row(self.prompts[index], self.answers[index]) for index in indices]
-        fillers = {"input_ids": 0, "sources": 0, "targets": IGNORED}
-        if several:
-            fillers |= {"position_ids": 0, "reference": -1}
-        return {name: _padded([row[name] for row in rows], fillers[name]) for name in fillers}
-
-
-def _row(prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> dict[str, list[int]]:
-    """Return one example as a row; the end of each answer is told, but not read."""
-    row: dict[str, list[int]] = {
-        "input_ids": list(prompt),
-        "position_ids": list(range(len(prompt))),
-        "reference": [0] * len(prompt),
-        "sources": [],
-        "targets": [],
-    }
-    for number, answer in enumerate(answers, 1):
-        begin, read = len(row["input_ids"]), len(answer) - 1
-        row["sources"] += [len(prompt) - 1, *range(begin, begin + read)]
-        row["targets"] += answer
-        row["input_ids"] += answer[:-1]
-        row["position_ids"] += range(len(prompt), len(prompt) + read)
-        row["reference"] += [number] * read
-    return row
-
-
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+        prompts = [self.prompts[index] for index in indices]
+        return reference_rows(prompts, [self.answers[index] for index in indices])
 
 
 def load_tokenizer(folder: str | Path) -> Any:
@@ -127,9 +98,7 @@ def examples(table: str | Path, base: str | Path, settings: Mapping[str, Any]) -
                 f"{table}: row {place}: found {'an empty' if several else 'no'} reference, "
                 "expected a text; mend the row or leave it out"
             )
-    # A beginning that the tokenizer sets (Llama's <s>) belongs to the prompt; an end does not.
-    prompts = tokenizer([settings["prompt"].format(prompt=text) for text in rows["prompt"]])
-    read = [ids[:-1] if ids and ids[-1] == end else ids for ids in prompts["input_ids"]]
+    read = prompts_of(rows["prompt"].to_list(), tokenizer, settings)
     if not all(read):
         raise InputError(
             f"{table}: row {read.index([]) + 1}: its prompt has no token; give task.prompt some "
@@ -146,6 +115,22 @@ def examples(table: str | Path, base: str | Path, settings: Mapping[str, Any]) -
     )
 
 
+def prompts_of(
+    texts: Sequence[str], tokenizer: Any, settings: Mapping[str, Any]
+) -> list[list[int]]:
+    """Return what a model reads of each text before it writes, as token ids."""
+    # A beginning that the tokenizer sets (Llama's <s>) belongs to the prompt; an end does not.
+    prompts = tokenizer([settings["prompt"].format(prompt=text) for text in texts])["input_ids"]
+    end = tokenizer.eos_token_id
+    return [ids[:-1] if ids and ids[-1] == end else ids for ids in prompts]
+
+
+def context_of(base: str | Path) -> int | None:
+    """Return how many positions the model of a base folder has; None where it does not say."""
+    config = read_json(Path(base, "config.json"))
+    return next((config[key] for key in LENGTHS if config.get(key)), None)
+
+
 def _fitted(
     prompts: Sequence[Sequence[int]],
     answers: list[list[list[int]]],
@@ -154,34 +139,50 @@ def _fitted(
     settings: Mapping[str, Any],
 ) -> list[list[list[int]]]:
     limit = settings["max_tokens"]
-    config = read_json(Path(base, "config.json"))
-    context = next((config[key] for key in LENGTHS if config.get(key)), None)
     longest = max(map(len, prompts))
-    if context is not None and max(limit, longest + settings["max_new_tokens"]) > context:
-        raise InputError(
-            f"task: texts of {max(limit, longest + settings['max_new_tokens'])} tokens "
-            f"(max_tokens {limit}; the longest prompt of {table}, {longest}, and max_new_tokens "
-            f"{settings['max_new_tokens']}), but base {base} has a context of {context}; set "
-            "task.max_tokens or task.max_new_tokens lower, or leave long prompts out"
-        )
+    check_context(longest, table, base, settings)
     if longest >= limit:
         count = sum(len(prompt) >= limit for prompt in prompts)
         raise InputError(
             f"task.max_tokens: is {limit}, but {count} of {len(prompts)} prompts in {table} leave "
             f"no room for an answer (the longest has {longest} tokens); set it higher"
         )
-    sizes = [
-        len(prompt) + max(map(len, several))
+    if settings["too_long"] == "fail":
+        sizes = [
+            len(prompt) + max(map(len, several))
+            for prompt, several in zip(prompts, answers, strict=True)
+        ]
+        check_length(sizes, table, limit)
+    return [
+        [answer[: limit - len(prompt)] for answer in several]
         for prompt, several in zip(prompts, answers, strict=True)
     ]
+
+
+def check_context(
+    longest: int, table: str | Path, base: str | Path, settings: Mapping[str, Any]
+) -> None:
+    """Raise `InputError` where a base's context is too short for texts, or prompts and answers.
+
+    `longest` is the number of tokens of the longest prompt.
+    """
+    limit, new = settings["max_tokens"], settings["max_new_tokens"]
+    context = context_of(base)
+    if context is not None and max(limit, longest + new) > context:
+        raise InputError(
+            f"task: texts of {max(limit, longest + new)} tokens (max_tokens {limit}; the longest "
+            f"prompt of {table}, {longest}, and max_new_tokens {new}), but base {base} has a "
+            f"context of {context}; set task.max_tokens or task.max_new_tokens lower, or leave "
+            "long prompts out"
+        )
+
+
+def check_length(sizes: Sequence[int], table: str | Path, limit: int) -> None:
+    """Raise `InputError` where texts of so many tokens would have to be cut."""
     cut = sum(size > limit for size in sizes)
-    if cut and settings["too_long"] == "fail":
+    if cut:
         raise InputError(
             f"task.max_tokens: is {limit}, but {cut} of {len(sizes)} texts in {table} are longer "
             f"(the longest has {max(sizes)} tokens) and would be cut; set task.max_tokens to "
             f"{max(sizes)}, or task.too_long to cut"
         )
-    return [
-        [answer[: limit - len(prompt)] for answer in several]
-        for prompt, several in zip(prompts, answers, strict=True)
-    ]
