@@ -79,28 +79,26 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return input @ weight.T + bias."""
-        if _is_halved(self):
-            return functional.linear(input, in_half(self), self.bias)
+        half = in_half(self)
+        if half is not None:
+            return functional.linear(input, half, self.bias)
         output = _by_onednn(input, self.weight, self.bias, self.packed)
         return super().forward(input) if output is None else output
 
 
-def _is_halved(layer: Any) -> bool:
-    """Tell whether a layer that learns no more is asked under autocast on the CPU."""
-    return (
-        layer.packed is not None
-        and not torch.is_grad_enabled()
-        and torch.is_autocast_enabled("cpu")
-        and layer.weight.device.type == "cpu"
-    )
+def in_half(layer: Any) -> Tensor | None:
+    """Return the weight of a layer that learns no more as autocast on the CPU has it, made once.
 
-
-def in_half(layer: Any) -> Tensor:
-    """Return a layer's weight in the precision of autocast, which would cast it at each product."""
+    Autocast itself casts a weight at each product. None where it is to do so.
+    """
+    if (
+        layer.packed is None
+        or torch.is_grad_enabled()
+        or not torch.is_autocast_enabled("cpu")
+        or layer.weight.device.type != "cpu"
+    ):
+        return None
     dtype = torch.get_autocast_dtype("cpu")
-    if not _is_halved(layer):
-        weight: Tensor = layer.weight.to(dtype)
-        return weight
     if layer.halved is None or layer.halved.dtype != dtype:
         layer.halved = layer.weight.detach().to(dtype)
     halved: Tensor = layer.halved
@@ -136,8 +134,9 @@ def _transposed(kind: type[nn.Module]) -> type[nn.Module]:
     """Return GPT-2's `Conv1D`, a linear layer that keeps its weight as (in, out), as `Linear`."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
-        if _is_halved(self):
-            return functional.linear(x, in_half(self).t(), self.bias)
+        half = in_half(self)
+        if half is not None:
+            return functional.linear(x, half.t(), self.bias)
         output = _by_onednn(x, self.weight.t(), self.bias, self.packed)
         result: Tensor = kind.forward(self, x) if output is None else output
         return result
