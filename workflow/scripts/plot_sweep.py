@@ -1,4 +1,4 @@
-from peft_ablation.figures import plot_sweep
+from peft_ablation.figures.sweep import plot_sweep
 from peft_ablation.logs import job
 
 with job(snakemake.log[0]):
