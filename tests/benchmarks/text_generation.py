@@ -423,7 +423,7 @@ def in_beams(
 
 
 class Asked:
-    """The loss of a batch, as validation and prediction ask for it."""
+    """The loss of a batch, as prediction asks for it."""
 
     def __init__(self, side: Ours) -> None:
         self.side = side
@@ -456,6 +456,8 @@ def references(options: argparse.Namespace) -> Iterator[str]:
             told = ours.loss(every[0]), rows.loss(each[0])
             assert abs(told[0] / told[1] - 1) < (2e-3 if bf16 else 1e-5), told
             stepped = in_turn({"ours": (ours, every), "rows": (rows, each)}, options.pairs)
+            for side in (ours, rows):
+                pack(side.run.module)
             asked = in_turn(
                 {"ours": (Asked(ours), every), "rows": (Asked(rows), each)}, options.pairs
             )
@@ -482,8 +484,8 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[str]]]] = {
         beams,
     ),
     "references": (
-        f"Our step on {EXAMPLES} examples with {REFERENCES} references each, prompts of {PROMPT} tokens, "
-        f"references of {NEW}, against one row a reference:",
+        f"Our step on {EXAMPLES} examples with {REFERENCES} references each, prompts of "
+        f"{PROMPT} tokens, references of {NEW}, against one row a reference:",
         references,
     ),
 }

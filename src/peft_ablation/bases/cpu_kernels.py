@@ -74,11 +74,35 @@ class Linear(nn.Linear):
 
     packed: Tensor | None = None
     """The weight as oneDNN lays it out, of a model that learns no more; see `pack`."""
+    halved: Tensor | None = None
+    """The weight in half precision, of such a model once it was asked under autocast."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return input @ weight.T + bias."""
+        half = in_half(self)
+        if half is not None:
+            return functional.linear(input, half, self.bias)
         output = _by_onednn(input, self.weight, self.bias, self.packed)
         return super().forward(input) if output is None else output
+
+
+def in_half(layer: Any) -> Tensor | None:
+    """Return the weight of a layer that learns no more as autocast on the CPU has it, made once.
+
+    Autocast itself casts a weight at each product. None where it is to do so.
+    """
+    if (
+        layer.packed is None
+        or torch.is_grad_enabled()
+        or not torch.is_autocast_enabled("cpu")
+        or layer.weight.device.type != "cpu"
+    ):
+        return None
+    dtype = torch.get_autocast_dtype("cpu")
+    if layer.halved is None or layer.halved.dtype != dtype:
+        layer.halved = layer.weight.detach().to(dtype)
+    halved: Tensor = layer.halved
+    return halved
 
 
 def _by_onednn(
@@ -110,12 +134,15 @@ def _transposed(kind: type[nn.Module]) -> type[nn.Module]:
     """Return GPT-2's `Conv1D`, a linear layer that keeps its weight as (in, out), as `Linear`."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
+        half = in_half(self)
+        if half is not None:
+            return functional.linear(x, half.t(), self.bias)
         output = _by_onednn(x, self.weight.t(), self.bias, self.packed)
         result: Tensor = kind.forward(self, x) if output is None else output
         return result
 
     # Of the same name, by which methods and PEFT know what a module is.
-    namespace = {"forward": forward, "packed": None, "__module__": __name__}
+    namespace = {"forward": forward, "packed": None, "halved": None, "__module__": __name__}
     return type(kind.__name__, (kind,), namespace)
 
 
@@ -209,8 +236,9 @@ def _is_conv1d(module: nn.Module) -> bool:
 def pack(model: nn.Module) -> None:
     """Copy the weights of a lightened model into oneDNN's layout: for a model that learns no more.
 
-    Products are faster with it, most of all those of few rows, as in generation. Without gradients
-    the copies are what counts: a weight changed later changes nothing.
+    Products are faster with it, most of all those of few rows, as in generation. Under autocast it
+    is a copy in half precision, made when it is first needed. Without gradients the copies are what
+    counts: a weight changed later changes nothing.
     """
     if not _ONEDNN:
         return

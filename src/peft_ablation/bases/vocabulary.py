@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from peft_ablation.bases.cpu_kernels import Linear
+from peft_ablation.bases.cpu_kernels import Linear, in_half
 
 _LOGITS = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits that are made at a time: few enough for a processor's cache, enough for large products."""
@@ -39,8 +39,9 @@ def vocabulary_losses(
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     losses: Tensor = _Losses.apply(  # type: ignore[no-untyped-call]
-        rows, head.weight, head.bias, targets, label_smoothing, dtype, torch.is_grad_enabled()
-    )
+        rows, head.weight, head.bias, targets, label_smoothing, dtype,
+        torch.is_grad_enabled(), in_half(head) if type(head) is Linear else None,
+    )  # fmt: skip
     return losses
 
 
@@ -55,11 +56,12 @@ class _Losses(torch.autograd.Function):
         smoothing: float,
         dtype: torch.dtype,
         learns: bool,
+        matrix: Tensor | None,
     ) -> Tensor:
         learns &= any(ctx.needs_input_grad)
         head_learns = learns and any(ctx.needs_input_grad[1:3])
         given, count, words = rows.to(dtype), len(rows), len(weight)
-        matrix = weight.to(dtype)
+        matrix = weight.to(dtype) if matrix is None else matrix
         size = max(1, min(count, _LOGITS.get(rows.device.type, _LOGITS["cuda"]) // words))
         losses = rows.new_empty(count, dtype=torch.float32)
         of_rows = torch.empty_like(given) if learns else None
@@ -106,4 +108,4 @@ class _Losses(torch.autograd.Function):
             for_weight = (of_logits.t() @ (given * scale).to(given.dtype)).to(weight_kind)
         if ctx.needs_input_grad[2]:
             for_bias = (of_logits.t() @ scale.to(given.dtype))[:, 0].to(weight_kind)
-        return for_rows, for_weight, for_bias, None, None, None, None
+        return for_rows, for_weight, for_bias, None, None, None, None, None

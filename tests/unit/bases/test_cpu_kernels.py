@@ -286,3 +286,24 @@ def test_a_packed_gpt2_writes_the_same_and_still_learns() -> None:
         torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=1e-4)
     model(ids).logits.sum().backward()
     assert model.transformer.h[0].mlp.c_fc.weight.grad.abs().sum() > 0
+
+
+def test_a_packed_model_is_halved_once_under_autocast() -> None:
+    ids, model = torch.arange(14).view(2, 7) * 3, tiny_gpt2().eval()
+    lighten(model)
+    layer = model.transformer.h[0].mlp.c_fc
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            expected = model(ids).logits
+        pack(model)
+        learning = model(ids).logits
+        assert layer.packed is None or layer.halved is None
+        with torch.no_grad():
+            assert torch.equal(model(ids).logits, expected)
+            first = layer.halved
+            model(ids)
+    assert layer.halved is first and torch.equal(learning, expected)
+    if cpu_kernels._ONEDNN:
+        assert first.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert model(ids).logits.dtype == torch.float32
