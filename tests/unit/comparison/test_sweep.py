@@ -181,4 +181,6 @@ def test_rates_may_be_swept_too_and_a_study_may_lack_a_reference(tmp_path: Path)
         ("ours", 1e-4), ("ours", 1e-3), ("ours", 1e-2),
     ]  # fmt: skip
     told = [("", "learning_rate", tmp_path / "r_sweep.csv", tmp_path / "r_spread.csv")]
-    assert "## Does the learning rate (setting learning_rate) matter" in markdown(sweep_blocks(told, 0.5))
+    assert "## Does the learning rate (setting learning_rate) matter" in markdown(
+        sweep_blocks(told, 0.5)
+    )
