@@ -8,6 +8,7 @@ import pytest
 
 from peft_ablation.config.loading import load_config, merged, read_study
 from peft_ablation.errors import InputError
+from peft_ablation.sources.instructions import InstructionsData
 from peft_ablation.sources.mimic import tree_csv
 from peft_ablation.sources.table import TableData
 
@@ -32,10 +33,18 @@ def data_root(study: str, folder: Path) -> str:
     """A folder with names of files where the study's source looks for them."""
     raw, _ = read_study(study, [STUDIES])
     if raw["data"]["source"] == "table":
-        for _, name in TableData.model_validate(raw["data"]).listed:
-            path = folder / name.split("::")[-1]  # of a member of an archive, the archive
-            path.parent.mkdir(exist_ok=True)
-            path.touch()
+        smoke = merged(raw["data"], (raw.get("smoke") or {}).get("data") or {})
+        for data in (raw["data"], smoke):
+            for _, name in TableData.model_validate(data).listed:
+                path = folder / name.split("::")[-1]  # of a member of an archive, the archive
+                path.parent.mkdir(exist_ok=True)
+                path.touch()
+    elif raw["data"]["source"] == "instructions":
+        for data in (raw["data"], raw["data"] | raw["smoke"]["data"]):
+            for one in InstructionsData.model_validate(data).sets:
+                for _, name in one.listed:
+                    (folder / name).parent.mkdir(exist_ok=True)
+                    (folder / name).touch()
     elif raw["data"]["source"] == "captions":
         for data in (raw["data"], raw["smoke"]["data"]):
             (folder / data["images"]).mkdir()
