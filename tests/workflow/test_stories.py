@@ -10,8 +10,8 @@ from workflow_runs import Snakemake
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 OVERRIDES = (
-    "overrides={{base: {{id: '{base}'}}, data: {{limit: {{val: 20, test: 60}}}}, "
-    "train: {{epochs: 1, epochs_per_chunk: 1, seeds: [0]}}, "
+    "overrides={{base: {{id: '{base}'}}, data: {{limit: {{val: 20, test: 100}}}}, "
+    "train: {{epochs: 1, epochs_per_chunk: 1, batch_size: 6, seeds: [0]}}, "
     "arms: {{{dropped}}}}}"
 )
 
@@ -59,9 +59,9 @@ def test_references_of_a_meaning_are_together_and_in_one_split(results: Path) ->
         for name in ("train", "val", "test")
     }
     assert {name: split.height for name, split in splits.items()} == {
-        "train": 6000, "val": 20, "test": 60,
+        "train": 6000, "val": 20, "test": 100,
     }  # fmt: skip
     meanings = [set(split["group"]) for split in splits.values()]
     assert sum(map(len, meanings)) == len(set.union(*meanings))
-    assert len(meanings[2]) == 60
-    assert splits["test"]["reference"].list.len().sum() > 5 * 60
+    assert len(meanings[2]) == 100
+    assert splits["test"]["reference"].list.len().sum() > 5 * 100
