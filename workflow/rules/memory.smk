@@ -7,20 +7,16 @@ MEMORY_SEED = STUDY.train.seeds[0]
 if TRAINED:
 
     # Asked for by few runs: what is read for it is read when it is planned, and not before.
-    def measured_arms(wildcards=None):
-        """Return the arms whose steps are measured."""
-        return CONFIG.memory["arms"]
-
-    def caching_arms(wildcards=None):
-        """Return those of them that read the output of a frozen part from a cache."""
-        return [arm for arm in measured_arms() if reads_features(arm)]
-
     rule measure_memory:
         input:
             **({"images": IMAGES} if TASK.images else {}),
             train=SPLITS["train"],
-            bases=lambda wildcards: [BASES[arm].format(seed=MEMORY_SEED) for arm in measured_arms()],
-            features=lambda wildcards: [features_of(arm) for arm in caching_arms()],
+            bases=lambda wildcards: [
+                BASES[arm].format(seed=MEMORY_SEED) for arm in CONFIG.memory["arms"]
+            ],
+            features=lambda wildcards: [
+                features_of(arm) for arm in CONFIG.memory["arms"] if reads_features(arm)
+            ],
         output:
             table=report(
                 f"{RESULTS}/memory/memory.csv",
@@ -40,11 +36,13 @@ if TRAINED:
             runtime=240,
         params:
             task=task_protocol(),
-            arms=lambda wildcards: {arm: arm_protocol(arm) for arm in measured_arms()},
-            train=lambda wildcards: {arm: protocol(STUDY.train, arm) for arm in measured_arms()},
+            arms=lambda wildcards: {arm: arm_protocol(arm) for arm in CONFIG.memory["arms"]},
+            train=lambda wildcards: {
+                arm: protocol(STUDY.train, arm) for arm in CONFIG.memory["arms"]
+            },
             seed=MEMORY_SEED,
             memory=lambda wildcards: CONFIG.memory,
-            caching=caching_arms,
+            caching=lambda wildcards: [arm for arm in CONFIG.memory["arms"] if reads_features(arm)],
         message:
             "Measuring the memory of training steps"
         script:

@@ -197,7 +197,7 @@ for swept_key in SWEPT:
                 "../../envs/tables.yaml"
             params:
                 studies=[member.name for member in SWEPT_STUDIES[swept_key]],
-                key=swept_key,
+                swept=[swept_key],
             message:
                 f"Drawing quality over {SWEPT[swept_key]} across studies"
             script:

@@ -31,7 +31,8 @@ for swept_key, swept_arms in SWEEPS.items():
         params:
             runs=[(arm, seed) for arm in sweep_arms for seed in STUDY.train.seeds],
             arms={arm: settings(STUDY.arms[arm]) for arm in sweep_arms},
-            key=swept_key,
+            # In a list: the linter takes a text `r` for the beginning of `results/`.
+            swept=[swept_key],
             reference=CONFIG.reference,
             task=settings(STUDY.task),
             published=PUBLISHED,
@@ -60,7 +61,7 @@ for swept_key, swept_arms in SWEEPS.items():
             "../../envs/tables.yaml"
         params:
             studies=[CONFIG.name],
-            key=swept_key,
+            swept=[swept_key],
         message:
             f"Drawing quality over {SWEPT[swept_key]}"
         script:

@@ -5,6 +5,7 @@ with job(snakemake.log[0]):
     plot_sweep(
         snakemake.input.points,
         snakemake.input.spreads,
-        **snakemake.params,
+        studies=snakemake.params.studies,
+        key=snakemake.params.swept[0],
         outputs=snakemake.output,
     )

@@ -34,7 +34,8 @@ KINDS: Final = {
     "included and the driver's own share not; reserved is what it had taken for that",
     "process_rss_growth": "how far the resident memory of the process grew at most in three steps, "
     "since before the model was built: weights, what the step holds, and what is held besides, "
-    "such as texts as token ids. The libraries themselves are not counted",
+    "such as texts as token ids. The libraries themselves are not counted. Tensors leave the "
+    "process when they are freed; a training's own process can hold more, in holes between them",
 }
 """What a peak means, by `memory_kind`."""
 

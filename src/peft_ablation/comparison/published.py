@@ -27,6 +27,7 @@ TITLES: Final = {
     "train_seconds": "training time",
     "peak_memory_mb": "peak memory",
     "trainable_percent": "trainable share",
+    "adapter_mb": "stored",
 }
 """Columns of the comparison that are no metrics, as a table says them."""
 

@@ -257,7 +257,7 @@ def sweep_blocks(
                 rows = read_spreads(spreads).filter(pl.col("metric").is_in(shown))
                 told += [in_words(row, key, study) for row in rows.to_dicts()]
         blocks += [
-            Heading(f"Does the {SWEPT[key]} matter more than the seed?"),
+            Heading(f"Does the {SWEPT[key]} (setting {key}) matter more than the seed?"),
             Items(told),
             Paragraph(_meaning(key, confidence)),
         ]

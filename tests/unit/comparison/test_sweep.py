@@ -137,7 +137,7 @@ def test_the_page_says_it_of_headline_and_loss(tmp_path: Path) -> None:
     compare(tmp_path)
     told = [("", "r", tmp_path / "r_sweep.csv", tmp_path / "r_spread.csv")]
     page = markdown(sweep_blocks(told, 0.5))
-    assert "## Does the rank matter more than the seed?" in page
+    assert "## Does the rank (setting r) matter more than the seed?" in page
     assert (
         "- Token F1, lora: the standard deviation between 3 ranks is 0.28, between 2 seeds of one "
         "rank 0.14, the ratio of the variances 4.00 [1.47, 13.69]: the rank matters more than the "
@@ -181,4 +181,6 @@ def test_rates_may_be_swept_too_and_a_study_may_lack_a_reference(tmp_path: Path)
         ("ours", 1e-4), ("ours", 1e-3), ("ours", 1e-2),
     ]  # fmt: skip
     told = [("", "learning_rate", tmp_path / "r_sweep.csv", tmp_path / "r_spread.csv")]
-    assert "## Does the learning rate matter" in markdown(sweep_blocks(told, 0.5))
+    assert "## Does the learning rate (setting learning_rate) matter" in markdown(
+        sweep_blocks(told, 0.5)
+    )

@@ -13,6 +13,7 @@ from picture_studies import SIZE
 
 from peft_ablation.artifacts import write_table
 from peft_ablation.bases.tokenizer import train_tokenizer
+from peft_ablation.config.study import Train
 from peft_ablation.data.images import cache_shard, index_shards
 from peft_ablation.errors import InputError
 from peft_ablation.methods import open_method
@@ -20,6 +21,8 @@ from peft_ablation.methods.lora import LoraSettings
 from peft_ablation.tasks.captioning import Captioning, Settings
 from peft_ablation.tasks.captioning.encoder_decoder import load_model, normalize_of
 from peft_ablation.tasks.captioning.examples import load_tokenizer
+from peft_ablation.training.chunk import train_chunk
+from peft_ablation.training.inputs import RunInputs
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -174,6 +177,8 @@ def test_gradient_with_several_captions_is_that_of_each_alone(captioners, study,
     examples, model = examples_of(study, base), load_model(base).eval()
     task_of().loss_module(model, base)(**examples.batch(np.array([0, 2]))).backward()
     together = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    # All that learns has a gradient, which data-parallel training waits for.
+    assert together.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
     model.zero_grad()
     for place in (0, 2):
         for answer in examples.answers[place]:
@@ -377,6 +382,30 @@ def test_colours_are_shifted_as_grey_is():
         moved.append(task.augment({"image": batch})["image"])
     assert torch.equal(moved[0], torch.stack(moved[1:], -1))
     assert not torch.equal(moved[0], image)
+
+
+def test_training_in_two_jobs_is_training_in_one(captioners, study, tmp_path):
+    assets, table = study
+    arm = LoraSettings(method="lora", targets="text", r=2, learning_rate=0.01)
+    told = {"epochs": 2, "batch_size": 2, "precision": "fp32", "threads": 1, "warmup": 0}
+
+    def trained(each):
+        settings = Train.model_validate({**told, "epochs_per_chunk": each}).model_dump(mode="json")
+        given = RunInputs(
+            task=task_of().settings, arm=arm.model_dump(mode="json", exclude={"base", "init_from"}),
+            settings=settings, seed=0, base=captioners["projected"], train=table, val=table,
+            assets=assets,
+        )  # fmt: skip
+        output = None
+        for chunk in range(2 // each):
+            previous, output = output, tmp_path / f"{each}-{chunk}"
+            train_chunk(
+                given=given, name="lora", chunk=chunk, previous=previous, tensorboard=None,
+                checkpoints=tmp_path / f"{each}-{chunk}.ckpt", output=output,
+            )  # fmt: skip
+        return (output / "best" / "adapter_model.safetensors").read_bytes()
+
+    assert trained(1) == trained(2)
 
 
 def test_shuffled_gives_each_caption_another_image(captioners, study):

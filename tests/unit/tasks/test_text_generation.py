@@ -241,6 +241,21 @@ def test_shuffled_gives_each_reference_another_prompt(tmp_path, causal_base):
     assert all(a != b for a, b in zip(changed.prompts, examples.prompts, strict=True))
 
 
+def test_shuffled_prompts_leave_room_for_the_answers(tmp_path, causal_base):
+    """A base has no positions for more; the end of a prompt, where the answer begins, is kept."""
+    rows = table_of({"prompt": ["a" * 60, "b"], "reference": [["c"], ["d" * 60]]})
+    whole = examples_of(tmp_path, causal_base("gpt2"), rows)
+    limit = max(len(p) + len(a[0]) for p, a in zip(whole.prompts, whole.answers, strict=True))
+    settings = Settings(name="text_generation", max_tokens=limit, max_new_tokens=6).model_dump()
+    examples = TextGeneration(settings, rows).examples(
+        written(tmp_path, rows), {}, causal_base("gpt2")
+    )
+    changed = examples.shuffled(0)
+    assert max(changed.lengths) + 1 == limit
+    assert changed.prompts[1] == examples.prompts[0][-len(changed.prompts[1]) :]
+    assert changed.prompts[0] == examples.prompts[1]
+
+
 def test_commonest_reference_is_the_baseline():
     rows = table_of({"prompt": ["a", "b", "c"], "reference": [["x", "y"], ["y"], ["z"]]})
     baseline = task_of(rows).baselines()["constant"]

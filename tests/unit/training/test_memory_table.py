@@ -19,7 +19,7 @@ from peft_ablation.tasks.text_generation import Settings, TextGeneration
 from peft_ablation.tasks.text_generation.examples import WrittenExamples, load_tokenizer
 from peft_ablation.training.inputs import RunInputs
 from peft_ablation.training.memory import alone, configurations, measure_memory
-from peft_ablation.training.memory.expected import held_mb
+from peft_ablation.training.memory.expected import expected, held_mb
 from peft_ablation.training.memory.failures import is_out_of_memory, what_failed
 from peft_ablation.training.memory.measured import DeviceMemory, KeptForBackward, measured
 from peft_ablation.training.optimizers import make_optimizer, state_bytes
@@ -123,7 +123,7 @@ def test_the_formula_of_weights_in_4_bits_is_what_they_take() -> None:
         num_attention_heads=4,
     )  # fmt: skip
     method = open_method(arm_of("qlora", targets="query_value", r=4))
-    expected = method.expected_weights(LlamaForCausalLM(config), heads=(), steps=10)
+    told = method.expected_weights(LlamaForCausalLM(config), heads=(), steps=10)
     made = method.apply(
         LlamaForCausalLM(config), seed=0, heads=(), steps=10, batches=lambda: iter(())
     )
@@ -135,8 +135,8 @@ def test_the_formula_of_weights_in_4_bits_is_what_they_take() -> None:
         state = getattr(parameter, "quant_state", None)
         if state is not None:
             found += state.absmax.nbytes + state.state2.absmax.nbytes
-    assert expected.frozen == pytest.approx(found, rel=0.001)
-    assert sum(p.numel() for p in expected.trained) == sum(
+    assert told.frozen == pytest.approx(found, rel=0.001)
+    assert sum(p.numel() for p in told.trained) == sum(
         p.numel() for p in made.parameters() if p.requires_grad
     )
 
@@ -163,6 +163,14 @@ def test_weights_that_follow_from_data_are_not_guessed() -> None:
     model = llama(num_hidden_layers=1, vocab_size=50).to_empty(device="cpu")
     with pytest.raises(NotImplementedError, match="method lora: its weights follow from data"):
         eva.expected_weights(model, heads=(), steps=10)
+
+
+def test_a_size_that_cannot_be_leaves_the_others_their_expectation(base: Path, train: Path) -> None:
+    found = expected(inputs(base, train, arm_of("full")), [(2, 65), (2, 10)])["sizes"]
+    assert found["2 65"].keys() == {"refused"}
+    words = len(load_tokenizer(base))
+    assert found["2 10"]["length"] == 10
+    assert found["2 10"]["logits"] == found["2 10"]["supervised"] * words * 4 / MB
 
 
 # -- what is measured ------------------------------------------------------------------------------

@@ -63,6 +63,10 @@ class SummedLoss(nn.Module):
         """Wrap a (PEFT) model; pixels are normalised as `base` says."""
         super().__init__()
         lighten(model)
+        pooler = getattr(encoder_decoder_of(model).encoder, "pooler", None)
+        if pooler is not None:
+            # Nothing reads it, and data-parallel training waits for every gradient.
+            pooler.requires_grad_(False)
         self.model, self.normalize = model, normalize_of(base)
 
     def forward(self, image: Tensor, **texts: Tensor) -> Tensor:

@@ -130,8 +130,10 @@ class Chat:
         for place, message in enumerate(messages):
             if message["role"] == ASSISTANT:
                 before = self._text(messages[:place], where, prompting=True)
+                ends = place == len(messages) - 1
+                until = whole if ends else self._text(messages[: place + 1], where)
                 # Line ends after the end-of-turn token belong to what follows.
-                until = self._text(messages[: place + 1], where).rstrip()
+                until = until.rstrip()
                 if not (whole.startswith(until) and until.startswith(before)):
                     raise InputError(
                         f"{where}: the chat template writes earlier turns otherwise once later "

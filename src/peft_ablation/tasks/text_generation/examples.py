@@ -29,6 +29,8 @@ class WrittenExamples:
     """References of each example, the end token last."""
     references: list[list[str]]
     """The texts of these."""
+    limit: int | None = None
+    """Most tokens of a prompt with an answer; None: any number."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -53,9 +55,17 @@ class WrittenExamples:
         return int(self.weights[indices].sum())
 
     def shuffled(self, seed: int) -> "WrittenExamples":
-        """Return the same references beside one another's prompts."""
+        """Return the same references beside one another's prompts.
+
+        Where a prompt and an answer come to more than `limit` tokens together, the beginning of the
+        prompt is left out.
+        """
         order = shuffled_positions(np.arange(len(self)), seed)
-        return replace(self, prompts=[self.prompts[place] for place in order])
+        prompts = [self.prompts[place] for place in order]
+        if self.limit is not None:
+            rooms = [self.limit - max(map(len, several)) for several in self.answers]
+            prompts = [prompt[-room:] for prompt, room in zip(prompts, rooms, strict=True)]
+        return replace(self, prompts=prompts)
 
     def batch(self, indices: Indices) -> dict[str, Tensor]:
         """Return what `token_losses` takes, int64, padded on the right."""
@@ -112,6 +122,7 @@ def examples(table: str | Path, base: str | Path, settings: Mapping[str, Any]) -
         read,
         _fitted(read, answers, table, base, settings),
         references,
+        settings["max_tokens"],
     )
 
 

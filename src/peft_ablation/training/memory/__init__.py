@@ -44,6 +44,10 @@ COLUMNS: Final = (
 )  # fmt: skip
 """Columns of memory.csv; megabytes are 10⁶ bytes."""
 
+FREED_AT_ONCE: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
+"""Setting of glibc by which a tensor's memory leaves the process with it. Else holes stay, so that
+on a CPU one arm may seem to take more than another though its tensors take less."""
+
 VARIED: Final = {"gradient_checkpointing": "gradient_checkpointing", "optimizers": "optimizer"}
 """Lists of a `memory:` section, and the setting of training that each varies."""
 
@@ -88,22 +92,22 @@ def measure_memory(
     """Write memory.csv: a row a configuration, measured and expected (`COLUMNS`).
 
     `runs` are the inputs of one run of each arm; `memory` are the fields of a `memory:` section as
-    plain values, with `batch_sizes` that are no null. Raises
-    `InputError` where every configuration is refused: then the input is wrong, and not one
-    combination of it.
+    plain values, with `batch_sizes` that are no null. Raises `InputError` where every
+    configuration is refused: then the input is wrong, and not one combination of it.
     """
     asked = configurations(memory, runs)
     with own_devices(1), _children_end_with_this_process():
         expected = _expected(runs, memory)
         rows = []
         for place, one in enumerate(asked, 1):
-            found = _measured(runs[one.arm], one)
+            told = _told(expected[one.arm], one)
+            found = _refused(runs[one.arm], one, told) or _measured(runs[one.arm], one)
             log.info(
                 "%d of %d: %s, batch %d, length %s, %s: %s %s", place, len(asked), one.arm,
                 one.batch_size, one.length, dict(one.settings), found["status"],
                 found.get("reason") or f"{found['peak_mb']:.1f} MB",
             )  # fmt: skip
-            rows.append(_row(runs[one.arm], one, found, expected))
+            rows.append(_row(runs[one.arm], one, found, told))
     refused = [row["reason"] for row in rows if row["status"] == REFUSED]
     if len(refused) == len(rows):
         raise InputError(refused[0])
@@ -122,10 +126,26 @@ def _expected(runs: Mapping[str, RunInputs], memory: Mapping[str, Any]) -> Mappi
     return arms
 
 
-def _measured(given: RunInputs, one: Configuration) -> dict[str, Any]:
+def _told(arm: Mapping[str, Any], one: Configuration) -> dict[str, Any]:
+    """Return what `expected` says of a configuration: it depends on optimizer and size."""
+    return {
+        **arm.get("held", {}),
+        **arm.get("optimizer", {}).get(one.settings["optimizer"], {}),
+        **arm.get("sizes", {}).get(f"{one.batch_size} {one.length}", {}),
+    }
+
+
+def _refused(
+    given: RunInputs, one: Configuration, told: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what a row says that cannot be measured, as is known before; else None."""
+    reason = told.get("refused")
     if one.settings["gradient_checkpointing"] and not open_method(given.arm).recomputes:
         reason = f"method {given.arm['method']} cannot have gradient checkpointing"
-        return {"status": REFUSED, "reason": reason}
+    return None if reason is None else {"status": REFUSED, "reason": reason}
+
+
+def _measured(given: RunInputs, one: Configuration) -> dict[str, Any]:
     changed = {
         **given.settings, **one.settings, "batch_size": one.batch_size, "micro_batch_size": None,
         "halve_batch_on_oom": False,
@@ -146,18 +166,8 @@ def _plain(given: RunInputs) -> dict[str, Any]:
 
 
 def _row(
-    given: RunInputs,
-    one: Configuration,
-    found: Mapping[str, Any],
-    expected: Mapping[str, Any],
+    given: RunInputs, one: Configuration, found: Mapping[str, Any], told: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a row of memory.csv; what the formula says depends on size, arm and optimizer."""
-    own = expected[one.arm]
-    told = {
-        **own.get("held", {}),
-        **own.get("optimizer", {}).get(one.settings["optimizer"], {}),
-        **own.get("sizes", {}).get(f"{one.batch_size} {one.length}", {}),
-    }
     parts = {f"expected_{part}_mb": told.get(part) for part in PARTS}
     known = [value for value in parts.values() if value is not None]
     return {
@@ -202,7 +212,9 @@ def alone(what: str, told: Mapping[str, Any]) -> dict[str, Any]:
         write_json(request, {"what": what, "told": dict(told)})
         done = subprocess.run(
             [sys.executable, "-m", __name__, str(request), str(result)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            | FREED_AT_ONCE,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
         if result.is_file():

@@ -22,7 +22,7 @@ def expected(given: RunInputs, sizes: Sequence[tuple[int, int | None]]) -> dict[
     `held`: `frozen`, `trained` and `gradients`; `optimizer`: its state by the optimizer's name;
     `sizes`, by batch size and length as asked: `logits` of one batch, once (None where the task
     does not say), `length` of the longest example, and `supervised`, what the batch's loss is
-    divided by.
+    divided by; or `refused`, why there is no such batch.
     """
     torch.set_num_threads(given.settings["threads"])
     task, method = open_task(given.task, given.train), open_method(given.arm)
@@ -33,8 +33,9 @@ def expected(given: RunInputs, sizes: Sequence[tuple[int, int | None]]) -> dict[
     for batch_size, length in sizes:
         try:
             rows, indices = batch_of(task, examples, given.base, batch_size, length)
-        except InputError:
-            continue  # measuring it says why
+        except InputError as error:
+            found[f"{batch_size} {length}"] = {"refused": str(error)}
+            continue
         logits = task.logits(model, rows, indices)
         found[f"{batch_size} {length}"] = {
             "logits": None if logits is None else logits * LOGIT / 1e6,
