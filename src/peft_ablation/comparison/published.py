@@ -28,7 +28,6 @@ TITLES: Final = {
     "peak_memory_mb": "peak memory",
     "adapter_mb": "stored size",
     "trainable_percent": "trainable share",
-    "adapter_mb": "stored",
 }
 """Columns of the comparison that are no metrics, as a table says them."""
 
