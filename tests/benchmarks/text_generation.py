@@ -467,6 +467,14 @@ def references(options: argparse.Namespace) -> Iterator[str]:
             gc.collect()
 
 
+HOLDS = (
+    "What holds the rest: logits are those of supervised tokens, a few rows at a time, and become "
+    "losses and gradients at once. A head that learns keeps one matrix of them; its gradient and "
+    "optimizer cost both sides the same, so fft gains less than lora, most of all where embedding "
+    "and head are two matrices (Llama's here). So do several references of one prompt: the head "
+    "sees as many tokens as before. Beams: the products of new tokens are the same on both sides."
+)
+
 PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[str]]]] = {
     "steps": (
         f"Training step. {BATCH} texts of {LENGTH} tokens on average (standard deviation {SPREAD}),"
@@ -524,6 +532,7 @@ def main() -> None:
             lines.append(line)
         print(flush=True)
         page += [title, "\n".join(lines)]
+    page.append(HOLDS)
     if options.write:
         write_section(f"text_generation {DEVICE.type}", "\n\n".join(page))
 

@@ -1,4 +1,4 @@
-# In: the training split and bases, nothing trained. Out: memory/{memory.csv,memory.md} and
+# In: training and validation split, bases, nothing trained. Out: memory/{memory.csv,memory.md} and
 # figures/memory.*. On demand alone: `snakemake memory_table`.
 from peft_ablation.comparison.memory import read_published_memory
 
@@ -11,6 +11,7 @@ if TRAINED:
         input:
             **({"images": IMAGES} if TASK.images else {}),
             train=SPLITS["train"],
+            val=SPLITS["val"],
             bases=lambda wildcards: [
                 BASES[arm].format(seed=MEMORY_SEED) for arm in CONFIG.memory["arms"]
             ],

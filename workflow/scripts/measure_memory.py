@@ -16,7 +16,7 @@ with job(snakemake.log[0]):
                 seed=snakemake.params.seed,
                 base=base,
                 train=snakemake.input.train,
-                val=snakemake.input.train,
+                val=snakemake.input.val,
                 assets=images | ({ASSETS[1]: features[arm]} if arm in features else {}),
             )
             for arm, base in zip(snakemake.params.arms, snakemake.input.bases, strict=True)

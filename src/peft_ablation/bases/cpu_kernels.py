@@ -218,7 +218,8 @@ def lighten(model: nn.Module) -> None:
         if type(module) is nn.Linear:
             module.__class__ = Linear
         elif _is_conv1d(module):
-            module.__class__ = _transposed(type(module))
+            kind: Any = type(module)
+            module.__class__ = _transposed(kind)
         for name, child in list(module.named_children()):
             if type(child) is nn.Dropout:
                 setattr(module, name, Dropout(child.p).train(child.training))

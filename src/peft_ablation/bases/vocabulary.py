@@ -78,14 +78,14 @@ class _Losses(torch.autograd.Function):
                 made += bias
             if dtype is not torch.float32:
                 values.copy_(made)
-            own, top = values.gather(1, told), values.amax(1, keepdim=True)
-            mean = values.mean(1, keepdim=True) if smoothing else 0.0
-            torch.ops.aten._softmax.out(values, 1, False, out=p)
-            # The largest has the chance exp(top) / sum(exp), and never one that rounds to 0.
-            total = top - p.amax(1, keepdim=True).log()
-            losses[part] = (total - (1 - smoothing) * own - smoothing * mean)[:, 0]
+            torch.ops.aten._log_softmax.out(values, 1, False, out=p)
+            own = p.gather(1, told)
+            losses[part] = -own[:, 0]
+            if smoothing:
+                losses[part] = -(1 - smoothing) * own[:, 0] - smoothing * p.mean(1)
             if of_rows is None:
                 continue
+            p.exp_()
             p.scatter_add_(1, told, torch.full_like(own, smoothing - 1))
             if smoothing:
                 p -= smoothing / words

@@ -177,10 +177,11 @@ def _expected(rows: Sequence[Row]) -> list[Block]:
         Heading("What the formula adds up"),
         Paragraph(
             "Weights as they are stored, a gradient of each trained one, what the optimizer keeps "
-            "of it, and the logits of one batch, once, in float32; the table above has their sum. "
-            "What else a step keeps for its backward pass is not in it, nor the copies in bf16 "
-            "that autocast makes. Gradients and activations are not at their peaks at the same "
-            "moment, so that a measured peak may also be below the sum."
+            "of it, and the logits of one batch, once, in float32 (none are kept where the head is "
+            "frozen); the table above has their sum. What else a step keeps for its backward pass "
+            "is not in it, nor the copies in bf16 that autocast makes. Gradients and activations "
+            "are not at their peaks at the same moment, so that a measured peak may also be below "
+            "the sum."
         ),
         Table(
             ("arm", "optimizer", "weights that stay", "trained weights", "gradients", "its state"),

@@ -26,6 +26,7 @@ TITLES: Final = {
     "total_parameters": "all parameters",
     "train_seconds": "training time",
     "peak_memory_mb": "peak memory",
+    "adapter_mb": "stored size",
     "trainable_percent": "trainable share",
 }
 """Columns of the comparison that are no metrics, as a table says them."""

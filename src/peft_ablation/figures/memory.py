@@ -28,17 +28,17 @@ PARTS: Final = {
     "expected_trained_mb": ("trained weights", COLOURS[0]),
     "expected_gradients_mb": ("gradients", COLOURS[4]),
     "expected_optimizer_mb": ("state of the optimizer", COLOURS[2]),
-    "expected_logits_mb": ("logits", COLOURS[3]),
 }
 """Bars of the formula: column of memory.csv, name, colour."""
 HATCHED: Final[dict[str, Any]] = {"facecolor": "white", "edgecolor": FAINT, "hatch": "////"}
-COUNTED: Final = "kept for backward besides, counted"
+COUNTED: Final = "kept for backward, counted"
 
 
 def plot_memory(table: str | Path, *, outputs: Sequence[str | Path]) -> None:
     """Draw a bar of what is expected for each row of memory.csv, and the measured peak over it.
 
-    To what the formula says comes what the forward pass was seen to keep besides its logits.
+    To what the formula says of weights comes what the forward pass was seen to keep: activations,
+    and what there is of logits, which a frozen head does not keep at all.
     """
     rows = pl.read_csv(table, infer_schema_length=None)
     told = rows.rows(named=True)
@@ -77,10 +77,8 @@ def plot_memory(table: str | Path, *, outputs: Sequence[str | Path]) -> None:
 
 
 def _widths(row: dict[str, Any]) -> list[float]:
-    """Return the megabytes of each part, and of what is kept besides the logits."""
-    parts = [row[column] or 0.0 for column in PARTS]
-    kept = row["kept_for_backward_mb"] or 0.0
-    return [*parts, max(0.0, kept - (row["expected_logits_mb"] or 0.0))]
+    """Return the megabytes of each part, and of what is kept for the backward pass."""
+    return [row[column] or 0.0 for column in (*PARTS, "kept_for_backward_mb")]
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -114,7 +114,7 @@ def test_summed_loss_module_normalises_grey_pixels() -> None:
     rgb = grey[:, None].repeat(1, 3, 1, 1).float() / 255
     pixels = (rgb - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     losses, _ = supervised_losses(model, seen(model, pixels), ids, labels)
-    summed = SupervisedLoss(model, Normalize(mean, std))(ids, labels, grey)
+    summed = SupervisedLoss(model, Normalize(mean, std))(grey, input_ids=ids, labels=labels)
     assert summed.item() == pytest.approx(losses.sum().item(), rel=1e-5)
 
 
@@ -125,8 +125,8 @@ def test_cached_features_in_half_precision_change_the_loss_little() -> None:
     normalize = Normalize((0.5,) * 3, (0.25,) * 3)
     module = SupervisedLoss(model, normalize)
     features = encode_image(model, normalize(grey)).half()
-    assert module(ids, labels, features).item() == pytest.approx(
-        module(ids, labels, grey).item(), rel=1e-3
+    assert module(features, input_ids=ids, labels=labels).item() == pytest.approx(
+        module(grey, input_ids=ids, labels=labels).item(), rel=1e-3
     )
 
 

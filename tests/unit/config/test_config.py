@@ -8,7 +8,6 @@ import pytest
 
 from peft_ablation.config.loading import load_config, merged, read_study
 from peft_ablation.errors import InputError
-from peft_ablation.sources.instructions import InstructionsData
 from peft_ablation.sources.mimic import tree_csv
 from peft_ablation.sources.table import TableData
 
@@ -30,33 +29,27 @@ def override_refusal(overrides: dict[str, Any]) -> str:
 
 
 def data_root(study: str, folder: Path) -> str:
-    """A folder with names of files where the study's source looks for them."""
+    """A folder with names of files where the study's source looks for them, in its smoke too."""
     raw, _ = read_study(study, [STUDIES])
-    if raw["data"]["source"] == "table":
-        smoke = merged(raw["data"], (raw.get("smoke") or {}).get("data") or {})
-        for data in (raw["data"], smoke):
-            for _, name in TableData.model_validate(data).listed:
-                path = folder / name.split("::")[-1]  # of a member of an archive, the archive
-                path.parent.mkdir(exist_ok=True)
-                path.touch()
-    elif raw["data"]["source"] == "instructions":
-        for data in (raw["data"], raw["data"] | raw["smoke"]["data"]):
-            for one in InstructionsData.model_validate(data).sets:
-                for _, name in one.listed:
-                    (folder / name).parent.mkdir(exist_ok=True)
-                    (folder / name).touch()
-    elif raw["data"]["source"] == "captions":
-        for data in (raw["data"], raw["smoke"]["data"]):
-            (folder / data["images"]).mkdir()
-            (folder / data["files"]).touch()
-    elif raw["data"]["source"] == "class_folders":
-        for name in (f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"):
-            (folder / name).parent.mkdir(parents=True)
+    for data in (raw["data"], {**raw["data"], **(raw.get("smoke") or {}).get("data", {})}):
+        for name in files_of(data):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).touch()
-    else:
-        for table in ("metadata", "chexpert"):
-            (folder / f"mimic-cxr-2.0.0-{table}.csv.gz").touch()
     return str(folder)
+
+
+def files_of(data: dict[str, Any]) -> list[str]:
+    match data["source"]:
+        case "table":  # of a member of an archive, the archive
+            return [name.split("::")[-1] for _, name in TableData.model_validate(data).listed]
+        case "captions":
+            return [data["files"], f"{data['images']}/1.jpg"]
+        case "instructions":
+            return [told["files"] for told in data["sets"]]
+        case "class_folders":
+            return [f"{split}/{label}/1.png" for split in ("train", "test") for label in "ab"]
+        case _:
+            return [f"mimic-cxr-2.0.0-{name}.csv.gz" for name in ("metadata", "chexpert")]
 
 
 PROTOCOLS = {"glue_roberta"}

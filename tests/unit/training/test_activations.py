@@ -85,7 +85,9 @@ def backward(
     )
 
 
-@pytest.mark.parametrize(("name", "arm", "loss"), CASES, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("name", "arm", "loss"), CASES, ids=lambda v: getattr(v, "__name__", str(v)[:40])
+)
 def test_gradients_are_equal_and_less_is_kept_for_them(
     name: str, arm: dict[str, Any], loss: Callable[[Tiny, nn.Module], Tensor]
 ) -> None:
