@@ -37,6 +37,7 @@ LAYERS: list[set[str]] = [
     {"config.memory"},
     # The study as a whole, which names task, source and methods.
     {"config.study"},
+    {"config.checks", "config.files"},
     {"config.loading"},
     {"config.runs"},
     # Several studies.
@@ -85,7 +86,7 @@ EVERYDAY = {"full", "none", "peft", "prefix", "prompt", "table", "tree"}
 NAMED: dict[tuple[str, str], str] = {
     ("config/study.py", "captioning"): "the default task",
     ("config/loading.py", "captioning"): "the default task",
-    ("config/loading.py", "phantom"): "the kind of a base",
+    ("config/checks.py", "phantom"): "the kind of a base",
     ("config/study.py", "phantom"): "the kind of a base; the source of that name is another thing",
     ("config/base.py", "phantom"): "the kind of a base",
     ("config/site.py", "phantom"): "the default study",

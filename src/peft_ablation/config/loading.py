@@ -6,30 +6,24 @@ people, `peft_ablation.config.schemas` writes JSON schemas for editors.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import yaml
-from pydantic import BaseModel, ValidationError
-
-from peft_ablation.as_published import OF_TEXTS
 from peft_ablation.bases.architectures import Architecture
-from peft_ablation.bases.fetch import check_base_id
 from peft_ablation.bases.known import architecture_of, model_type_of
 from peft_ablation.bases.location import Place, place_of
 from peft_ablation.config.arms import MOST_ARMS, expanded_sweeps
 from peft_ablation.config.base import RunOf
-from peft_ablation.config.questions import refuse_reserved
+from peft_ablation.config.checks import check
+from peft_ablation.config.files import found_file, read_mapping, validated
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
-from peft_ablation.config.study import UNKNOWN_NAME, Study, study_model
+from peft_ablation.config.study import Study, study_model
 from peft_ablation.config.swept import swept_arms
 from peft_ablation.config.tune import Grids, grids, refuse_swept_rates
-from peft_ablation.data import NAMED_COLUMNS
-from peft_ablation.errors import InputError, near_miss
+from peft_ablation.errors import InputError
 from peft_ablation.methods import Method, open_method
 from peft_ablation.sources import Source, source_class
 from peft_ablation.tasks import Task, task_class
@@ -39,8 +33,6 @@ STUDIES: Final = Path(__file__).resolve().parents[1] / "studies"
 
 OWN_STUDIES: Final = Path("config", "studies")
 """Folder of a person's own studies in the working directory; they go before the shipped ones."""
-
-M = TypeVar("M", bound=BaseModel)
 
 MOVED: Final = {
     "train.prompt": "task.prompt",
@@ -245,7 +237,7 @@ def load_config(
     site_of_study = parsed_site.model_copy(update={"data_root": own.below(parsed_site.data_root)})
     config = Config(site=site_of_study, told=parsed_site, study=study, name=name, chain=chain)
     config.source.check()
-    _check(config, where)
+    check(config, where)
     return config
 
 
@@ -334,348 +326,3 @@ def _most_arms(value: Any) -> int:
         return int(value) if int(value) > 0 else MOST_ARMS
     except (TypeError, ValueError):
         return MOST_ARMS
-
-
-def _check(config: Config, where: str) -> None:
-    """Refuse what the sections allow one by one, but not together."""
-    study = config.study
-    units = list(config.source.units)
-    if study.split.unit is not None and study.split.unit not in units:
-        raise InputError(
-            f"{where}: split.unit: found {study.split.unit!r}, allowed with this source: "
-            f"{', '.join(units)}{near_miss(study.split.unit, units)}"
-        )
-    _check_columns(config.source, config, where)
-    try:
-        _ = config.grids
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    _check_subgroups(config, where)
-    for name in study.arms:
-        _check_circle(config, (name,), where)
-        _check_parts(config, (name,), where)
-    bases = {"": study.base} | {f"arms.{n}.": arm.base for n, arm in study.arms.items() if arm.base}
-    for key, base in bases.items():
-        try:
-            if base.kind == "fetched":
-                check_base_id(base.id, base.revision)
-        except InputError as error:
-            raise InputError(f"{where}: {key}{error}") from None
-        try:
-            if base.run is not None:
-                config.config_of(base.run)
-        except InputError as error:
-            raise InputError(f"{where}: {key}base.run: {error}") from None
-    for name, arm in study.arms.items():
-        told = arm.as_published.told if arm.as_published is not None else {}
-        for defect in OF_TEXTS:
-            if defect in told and not config.task.token_labels:
-                raise InputError(
-                    f"{where}: arms.{name}.as_published.{defect}: task {study.task.name} has no "
-                    "labels of tokens, so there is nothing to do wrong; leave it out"
-                )
-        method = config.method(name)
-        try:
-            architecture = config.architecture(name)
-        except InputError as error:
-            raise InputError(f"{where}: arms.{name}: {error}") from None
-        try:
-            method.check(architecture)
-            _check_recomputation(study, name, method)
-            if method.wraps_forward and config.task.own_forward:
-                raise InputError(
-                    f"method: {study.arms[name].method} wraps the whole forward pass, which task "
-                    f"{study.task.name} replaces by its own: it would be ignored; take another"
-                )
-        except InputError as error:
-            raise InputError(f"{where}: arms.{name}.{error}") from None
-    # Last: what is wrong with a base is told before what cannot be measured on it.
-    _check_forgetting(config, where)
-    try:
-        _check_questions(config)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    _check_memory(config, where)
-
-
-def _check_recomputation(study: Study, name: str, method: Method) -> None:
-    """Refuse gradient checkpointing for a method that it would undo."""
-    own = study.arms[name].gradient_checkpointing
-    asked = study.train.gradient_checkpointing if own is None else own
-    if asked and not method.recomputes:
-        raise InputError(
-            f"gradient_checkpointing: method {study.arms[name].method} gives each layer keys and "
-            "values, which gradient checkpointing drops; set it to false for this arm"
-        )
-
-
-def _check_questions(config: Config) -> None:
-    """Refuse questions that nobody can answer, and grades that are not there."""
-    study, told = config.study, config.study.questions
-    if told is None:
-        return
-    if not config.task.answers:
-        raise InputError(
-            f"questions: task {study.task.name} does not answer questions; leave questions out"
-        )
-    _ = told.asked
-    refuse_reserved(study.arms)
-    if told.seed is not None and told.seed not in study.train.seeds:
-        raise InputError(
-            f"questions.seed: found {told.seed}, expected one of train.seeds: "
-            f"{', '.join(map(str, study.train.seeds))}"
-        )
-    if told.instruct is not None:
-        if told.instruct.kind in ("run", "phantom"):
-            raise InputError(
-                "questions.instruct: found no id of a model, expected a hub id with its revision, "
-                "or a folder"
-            )
-        try:
-            if told.instruct.kind == "fetched":
-                check_base_id(told.instruct.id, told.instruct.revision)
-            architecture_of(told.instruct, config.task)
-        except InputError as error:
-            said = str(error).removeprefix("base").lstrip(".:").lstrip()
-            raise InputError(f"questions.instruct.{said}") from None
-    if told.grades is None:
-        return
-    if not Path(told.grades).is_file():
-        raise InputError(
-            f"questions.grades: no file {told.grades}; grade a copy of the sheet that target "
-            "questions writes, and leave grades out until then"
-        )
-    if Path(config.results).resolve() in Path(told.grades).resolve().parents:
-        raise InputError(
-            f"questions.grades: {told.grades} lies among the results, where a later run writes its "
-            "own files; keep grades elsewhere"
-        )
-
-
-def _check_forgetting(config: Config, where: str) -> None:
-    """Refuse what an untouched base cannot be scored on."""
-    study, told, source = config.study, config.study.forgetting, config.held_out
-    if told is None:
-        return
-    if "name" in told.task:
-        raise InputError(f"{where}: forgetting.task.name: it is the study's task; leave it out")
-    own_task = config.own_task
-    apart = [name for name in study.arms if study.base_of(name).kind != "phantom"]
-    if told.pretraining is not None and apart:
-        raise InputError(
-            f"{where}: forgetting.pretraining: arm {apart[0]} starts from another base, expected "
-            "id phantom; name held-out examples with forgetting.data"
-        )
-    if config.task.heads:
-        raise InputError(
-            f"{where}: forgetting: task {study.task.name} gives the base a new head "
-            f"({config.task.heads[0]}), without which it cannot be scored; leave forgetting out"
-        )
-    if source is None:
-        return
-    if type(source).read is Source.read or source.fetched:
-        raise InputError(
-            f"{where}: forgetting.data: source {told.data and told.data.source} is made by rules "
-            "of its own, expected files that are there, such as those of source table"
-        )
-    try:
-        source.check()
-        _check_columns(source, config, where, own_task)
-    except InputError as error:
-        said = str(error).removeprefix(f"{where}: ")
-        raise InputError(f"{where}: forgetting.{said}") from None
-
-
-def _check_memory(config: Config, where: str) -> None:
-    """Refuse arms of the memory table that are not trained, and lengths that nothing has."""
-    told, task = config.study.memory, config.study.task.name
-    trained = [name for name in config.study.arms if config.method(name).trains]
-    for name in told.arms or ():
-        if name not in trained:
-            raise InputError(
-                f"{where}: memory.arms: found {name!r}, expected an arm that is trained: "
-                f"{', '.join(trained) or 'there is none'}{near_miss(name, trained)}"
-            )
-    if told.lengths is not None and not config.task.length_unit:
-        raise InputError(
-            f"{where}: memory.lengths: examples of task {task} have no length that could be "
-            "chosen; leave it out"
-        )
-
-
-def _check_columns(
-    source: Source, config: Config, where: str, settings: Mapping[str, Any] | None = None
-) -> None:
-    """Refuse columns of a source that the task lacks, and those that nobody reads.
-
-    `settings` are the task's, where they are not the study's.
-    """
-    found, task = source.columns, config.task
-    if found is None:
-        return
-    name = config.study.task.name
-    needed = task.needs(settings or config.study.task.model_dump(mode="json"))
-    read = (*task.columns, *needed, *task.optional, *config.study.score.subgroups)
-    known = (*NAMED_COLUMNS, *dict.fromkeys(read))
-    for column in sorted(found):
-        if column not in known:
-            raise InputError(
-                f"{where}: data.columns: found {column!r}, allowed with task {name}: "
-                f"{', '.join(known)}{near_miss(column, known)}"
-            )
-    for column in needed:
-        if column not in found:
-            raise InputError(
-                f"{where}: data.columns: no {column!r}, which task {name} reads, found "
-                f"{', '.join(sorted(found))}; say which column of the table it is"
-            )
-
-
-def _check_subgroups(config: Config, where: str) -> None:
-    """Refuse subgroups by columns that the examples lack, and by those of the chain itself."""
-    source, task = config.source, config.task
-    found = source.columns
-    own = task.told(config.study.task.model_dump(mode="json"))
-    chain = {*NAMED_COLUMNS, "image", *(name for unit in source.units.values() for name in unit)}
-    allowed = sorted({*(found or ()), *source.subgroups} - chain)
-    for column in config.study.score.subgroups:
-        if column in chain or column in own:
-            what = "an id or a path" if column in chain else "shown anyway"
-            raise InputError(
-                f"{where}: score.subgroups: found {column!r}, which is {what}; expected a column "
-                f"that divides examples into few groups{_listed(allowed)}"
-            )
-        if column not in allowed and (found is not None or source.subgroups):
-            raise InputError(
-                f"{where}: score.subgroups: found {column!r}, which is no column of the examples"
-                f"{_listed(allowed)}{near_miss(column, allowed)}"
-            )
-
-
-def _listed(allowed: Sequence[str]) -> str:
-    return f", allowed: {', '.join(allowed)}" if allowed else ""
-
-
-def _check_circle(config: Config, path: tuple[str, ...], where: str) -> None:
-    """Refuse arms of one study that start from one another; `path` are arms, each from the next."""
-    arm = config.study.arms.get(path[-1])
-    if arm is None:
-        return  # said where runs are looked up
-    for run in (arm.init_from, config.study.base_of(path[-1]).run):
-        if run is None or run.study != config.site.study:
-            continue
-        onward = (*path, run.arm)
-        if run.arm in path:
-            raise InputError(
-                f"{where}: arms.{path[0]}: found a circle: {' → '.join(onward)}; an arm cannot "
-                "start from its own result"
-            )
-        _check_circle(config, onward, where)
-
-
-def _check_parts(config: Config, path: tuple[str, ...], where: str) -> None:
-    """Refuse an arm made of others that cannot be added up; `path` are arms, each of the next."""
-    arms = list(config.study.arms)
-    for part in config.method(path[-1]).parts:
-        onward = (*path, part)
-        told = f"{where}: arms.{path[-1]}.of"
-        if part not in arms:
-            raise InputError(
-                f"{told}: found {part!r}, expected an arm: {', '.join(arms)}{near_miss(part, arms)}"
-            )
-        if part in path:
-            raise InputError(
-                f"{told}: found a circle: {' → '.join(onward)}; an arm cannot be made of itself"
-            )
-        if not config.method(part).merges:
-            raise InputError(
-                f"{told}: {part} does not merge into its base (method "
-                f"{config.study.arms[part].method}), so nothing of it can be added; take one "
-                "that does"
-            )
-        if config.start(part) != config.start(path[-1]):
-            raise InputError(
-                f"{told}: {part} is of base {config.start(part)}, expected this arm's, "
-                f"{config.start(path[-1])}; changes of another base do not fit"
-            )
-        if config.task.heads:
-            raise InputError(
-                f"{told}: task {config.study.task.name} gives each arm a head of its own "
-                f"({config.task.heads[0]}), and heads do not add up"
-            )
-        _check_parts(config, onward, where)
-
-
-def found_file(kind: str, name: str, folders: Sequence[Path]) -> tuple[Path, str]:
-    """Return the YAML file of a study or a suite (`kind`) and its name.
-
-    `name` is a path, or that of a file in the first of `folders` that has it. Raises `InputError`
-    where there is none.
-    """
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise InputError(f"config: {kind}: no file {name}; expected a {kind}'s YAML file")
-        return path, path.stem
-    for folder in folders:
-        path = folder / f"{name}.yaml"
-        if path.is_file():
-            return path, name
-    names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    raise InputError(
-        f"config: {kind}: found {name!r}, allowed: {', '.join(names)}{near_miss(name, names)}"
-    )
-
-
-def read_mapping(path: Path, where: str) -> dict[str, Any]:
-    """Return the keys and values of a YAML file, named `where`; refuse what holds none."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"{where}: found {type(raw).__name__}, expected keys and values")
-    return raw
-
-
-def validated(model: type[M], value: Mapping[str, Any], where: str) -> M:
-    """Return the model of plain values; raises `InputError` with one line that begins `where`."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise InputError(f"{where}: {_one_line(error)}") from None
-
-
-def _one_line(error: ValidationError) -> str:
-    """Render the first problem: key, what was found, what is allowed; and how many more."""
-    problems = error.errors()
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if first["type"] == "unknown_key":
-        return f"{key}{'.' * bool(key)}{first['msg']}{more}"
-    if first["type"] == "missing":
-        return f"{key}: missing{more}"
-    if first["type"] == "value_error":
-        prefix = f"{key}: " if key else ""
-        return f"{prefix}{first['ctx']['error']}{more}"
-    if first["type"] == UNKNOWN_NAME:
-        return f"{key}: {first['msg']}{more}"
-    return f"{key}: found {first['input']!r}, {_expected(first['msg'])}{more}"
-
-
-def _expected(message: str) -> str:
-    """Say pydantic's message in the words of a YAML file."""
-    for pattern, words in (
-        (r"a valid dictionary.*", "keys and values"),
-        (r"a valid tuple", "a list"),
-        (r"^(Tuple|Dictionary) should have (at least \d+ \w+) .*", r"expected \2"),
-        (r"^(Input|String) should ", "expected "),
-        (r"^expected be ", "expected "),
-        (r"^expected (less|greater) ", r"expected a number \1 "),
-        (r"^expected (match|have) ", r"expected to \1 "),
-        (r"a valid ", "a "),
-        (r"\ba integer", "an integer"),
-    ):
-        message = re.sub(pattern, words, message)
-    return message

@@ -7,16 +7,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field
 
-from peft_ablation.config.loading import (
-    OWN_STUDIES,
-    STUDIES,
-    Config,
-    found_file,
-    load_config,
-    merged,
-    read_mapping,
-    validated,
-)
+from peft_ablation.config.files import found_file, read_mapping, validated
+from peft_ablation.config.loading import OWN_STUDIES, STUDIES, Config, load_config, merged
 from peft_ablation.config.runs import runs_needed
 from peft_ablation.config.section import Section
 from peft_ablation.config.site import OfStudy, Site
