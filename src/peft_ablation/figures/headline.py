@@ -16,6 +16,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from peft_ablation.comparison.words import Words
 from peft_ablation.errors import InputError
@@ -111,6 +112,7 @@ def plot_headline(
                 axis.axvspan(left, margin, color=ENOUGH, zorder=0)
                 axis.axvline(margin, color=INK, linewidth=1.0, linestyle="dotted", zorder=1)
                 axis.set_xlim(left, right)
+            axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.set_xlabel(f"{said.axis(metric)}:\nwhat {reference} has more")
         legend_below(figure, *_legend(any(row["margin"] is not None for row in rows)), 110)
         write_figure(figure, pl.DataFrame(rows, infer_schema_length=None), outputs)
