@@ -212,8 +212,8 @@ def test_environments_have_the_releases_of_the_lock_file(kind: str) -> None:
 
 
 WITHOUT_GPU = {
-    "fetch_base", "fetch_data", "make_random_base", "adopt_run", "keep_base", "select_checkpoint",
-    "compose", "record_trial", "choose_learning_rate", "write_cards",
+    "count_tokens", "fetch_base", "fetch_data", "make_random_base", "adopt_run", "keep_base",
+    "select_checkpoint", "compose", "record_trial", "choose_learning_rate", "write_cards",
 }  # fmt: skip
 """Rules in torch's environment that load, copy or fetch, but run no model."""
 
