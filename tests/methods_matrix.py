@@ -695,11 +695,14 @@ https://arxiv.org/abs/2305.14314), by bitsandbytes: `pip install 'peft-ablation[
   learnt, and is not done. So prediction takes the memory of the base in float32.
 - **Resuming** quantises the base again: the same release of bitsandbytes gives the same bits, and
   is part of a checkpoint's fingerprint.
-- **On a CPU** all of it works, with the same numbers. One trap is cured here and must be known
-  elsewhere: on a CPU with AVX512-BF16 bitsandbytes lays weights out anew in the first forward pass
-  in evaluation mode, for a kernel in bf16 that has no gradient, and `train()` does not undo it.
-  After one validation gradients are wrong, without a word. Set `support_avx512bf16_for_cpu = False`
-  on every `Linear4bit` (also where you load an adapter plainly and want the same numbers).
+- **On a CPU** all of it works, with the same numbers, by products of our own, as those of
+  bitsandbytes 0.50 have two faults there, neither of which it tells. With AVX512-BF16 the first
+  forward pass in evaluation mode lays weights out anew for a kernel in bf16 that has no gradient,
+  and `train()` does not undo it: after one validation gradients are wrong. With AVX512 rows of 32,
+  96, 160, … inputs (an odd number of half blocks) are given the scales of other blocks. Where you
+  load an adapter plainly on a CPU and want the same numbers, set `support_avx512bf16_for_cpu =
+  False` on every `Linear4bit` for the first; against the second only a GPU helps. PEFT's `dora`
+  reads weights by bitsandbytes, so it is refused with one line where they are read wrongly.
 - **On a GPU** the base is quantised on the CPU and then moved: float32 weights of linear layers
   never reach it. A GPU that bitsandbytes has no code for is one line before the first step.
 

@@ -478,9 +478,9 @@ def test_a_part_of_each_split_is_drawn_and_gathered_rows_stay_whole(tmp_path: Pa
 
 def test_a_limit_of_a_split_that_no_file_gives_is_refused() -> None:
     columns = {"text": "a"}
-    with pytest.raises(ValueError, match="limit.test: found, but files give no split test"):
+    with pytest.raises(ValueError, match=r"limit\.test: found, but files give no split test"):
         TableData(source="table", files={"train": "a.csv"}, columns=columns, limit={"test": 3})
-    with pytest.raises(ValueError, match="limit.train: found, but files give no split"):
+    with pytest.raises(ValueError, match=r"limit\.train: found, but files give no split"):
         TableData(source="table", files="a.csv", columns=columns, limit={"train": 3})
 
 
