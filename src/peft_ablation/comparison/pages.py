@@ -106,7 +106,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1
 th, td { padding: .3em .6em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #555; vertical-align: bottom; white-space: normal;
-  max-width: 7.5em; }
+  max-width: 7.5em; overflow-wrap: break-word; }
 th:first-child, td:first-child { text-align: left; }
 .texts th { max-width: none; }
 .texts th, .texts td { text-align: left; vertical-align: top; }
