@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from peft_ablation.config.section import Section
 from peft_ablation.errors import InputError
 from peft_ablation.sources import DataSettings, Source
-from peft_ablation.sources.table.location import located, on_disk
+from peft_ablation.sources.table.location import by_split, located, on_disk
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,14 +47,7 @@ class InstructionSet(Section):
     @property
     def listed(self) -> list[tuple[Split | None, str]]:
         """Each file with its split, None where the files give none."""
-        parts: Mapping[Any, Any] = (
-            self.files if isinstance(self.files, dict) else {None: self.files}
-        )
-        return [
-            (split, file)
-            for split, files in parts.items()
-            for file in ((files,) if isinstance(files, str) else files)
-        ]
+        return by_split(self.files)
 
 
 class InstructionsData(DataSettings):

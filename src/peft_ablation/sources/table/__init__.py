@@ -15,7 +15,7 @@ from peft_ablation.config.section import Name, Section
 from peft_ablation.data import NAMED_COLUMNS
 from peft_ablation.errors import InputError
 from peft_ablation.sources import DataSettings, Source
-from peft_ablation.sources.table.location import located, on_disk
+from peft_ablation.sources.table.location import by_split, located, on_disk
 
 if TYPE_CHECKING:
     import polars as pl
@@ -185,14 +185,7 @@ class TableData(DataSettings):
     @property
     def listed(self) -> list[tuple[Split | None, str]]:
         """Each file with its split, None where the files give none."""
-        parts: Mapping[Any, Any] = (
-            self.files if isinstance(self.files, dict) else {None: self.files}
-        )
-        return [
-            (split, file)
-            for split, files in parts.items()
-            for file in ((files,) if isinstance(files, str) else files)
-        ]
+        return by_split(self.files)
 
     def format_of(self, file: str) -> str:
         """Return the format of a file; raises `InputError` where its ending does not tell."""

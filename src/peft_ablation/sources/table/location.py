@@ -4,7 +4,23 @@ A URL may be a chain, as fsspec has it: `zip://train.csv::https://host/all.zip` 
 archive. The last part of a chain is the one that lies somewhere.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+
+def by_split(files: Any) -> list[tuple[Any, str]]:
+    """Return each file with its split, None where the files give none.
+
+    `files` is a file or several, or a mapping of splits to these.
+    """
+    parts: Mapping[Any, str | Sequence[str]]
+    parts = files if isinstance(files, Mapping) else {None: files}
+    return [
+        (split, file)
+        for split, several in parts.items()
+        for file in ((several,) if isinstance(several, str) else several)
+    ]
 
 
 def located(file: str, root: str | None) -> str | None:

@@ -186,10 +186,10 @@ def examples(
         raise InputError(f"{table}: no row has a usable image; see images/account.json")
     several = rows.schema["report"] == pl.List(pl.String)
     texts = rows["report"].to_list() if several else [[text] for text in rows["report"]]
-    for example, own in zip(rows["example_id"], texts, strict=True):
+    for place, own in enumerate(texts, 1):
         if not own or not all(text and text.strip() for text in own):
             raise InputError(
-                f"{table}: example {example!r}: found {'an empty' if own else 'no'} text of the "
+                f"{table}: row {place}: found {'an empty' if own else 'no'} text of the "
                 "image, expected one or more; mend the row or leave it out"
             )
     begin, end = marks(base, tokenizer)

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from peft_ablation.artifacts import read_json
 from peft_ablation.errors import InputError
-from peft_ablation.tasks.text_generation.examples import LENGTHS, WrittenExamples
+from peft_ablation.tasks.text_generation.examples import WrittenExamples, context_of
 
 
 def of_length(examples: Any, base: str | Path, count: int, length: int) -> WrittenExamples:
@@ -17,8 +16,7 @@ def of_length(examples: Any, base: str | Path, count: int, length: int) -> Writt
     The tokens are those of the first example, again and again. Raises `InputError` where they are
     more than the base's context.
     """
-    config = read_json(Path(base, "config.json"))
-    context = next((config[key] for key in LENGTHS if config.get(key)), None)
+    context = context_of(base)
     if context is not None and length > context:
         raise InputError(
             f"memory.lengths: found {length}, but base {base} has a context of {context} tokens; "
