@@ -4,9 +4,8 @@ Free of torch and of tables' libraries at import: the Snakefile reads what was p
 changed number makes the page again.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from peft_ablation.comparison.pages import (
     markdown,
     plain,
 )
-from peft_ablation.comparison.published import OWN_PUBLISHED, PUBLISHED
+from peft_ablation.comparison.published import OWN_PUBLISHED, PUBLISHED, published_rows
 from peft_ablation.errors import InputError
 
 Row = Mapping[str, Any]
@@ -68,35 +67,20 @@ def read_published_memory(
 
     Raises `InputError` for a table of other columns, and for a number that is none.
     """
-    paths = (Path(folder, FOLDER, f"{study}.csv") for folder in folders)
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        return []
-    names = [field.name for field in fields(PublishedMemory)]
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != names:
-            raise InputError(
-                f"{path}: found the columns {', '.join(reader.fieldnames or ())}, expected "
-                f"{', '.join(names)}"
-            )
-        return [asdict(_published(row, f"{path}: row {n}")) for n, row in enumerate(reader, 1)]
+    found = published_rows(f"{FOLDER}/{study}.csv", PublishedMemory, folders)
+    return [asdict(_published(row, where)) for where, row in found]
 
 
 def _published(row: Mapping[str, Any], where: str) -> PublishedMemory:
-    expected = len(fields(PublishedMemory))
-    found = sum(isinstance(value, str) for value in row.values()) + len(row.get(None, ()))  # type: ignore[call-overload]
-    if found != expected or None in row:
-        raise InputError(f"{where}: found {found} cells, expected {expected}; quote commas")
     checkpointing = {"true": True, "false": False}.get(row["gradient_checkpointing"])
     if checkpointing is None:
         raise InputError(
             f"{where}: gradient_checkpointing: found {row['gradient_checkpointing']!r}, expected "
             "true or false"
         )
-    for name, kind in (("batch_size", int), ("length", int), ("value", float), ("scale", float)):
+    for name in ("batch_size", "length"):
         try:
-            kind(row[name])
+            int(row[name])
         except ValueError:
             raise InputError(f"{where}: {name}: found {row[name]!r}, expected a number") from None
     return PublishedMemory(

@@ -59,10 +59,20 @@ def read_published(
 
     Raises `InputError` for a table of other columns, and for a value or scale that is no number.
     """
-    path = next((p for p in (Path(f, f"{study}.csv") for f in folders) if p.is_file()), None)
+    return [asdict(_row(row)) for _, row in published_rows(f"{study}.csv", Published, folders)]
+
+
+def published_rows(
+    name: str, kind: type[Any], folders: Sequence[str | Path]
+) -> list[tuple[str, dict[str, str]]]:
+    """Return the rows of a published table of this name, each with where it stands; see above.
+
+    Its columns are the fields of the dataclass `kind`; `value` and `scale` are numbers.
+    """
+    path = next((p for p in (Path(folder, name) for folder in folders) if p.is_file()), None)
     if path is None:
         return []
-    names = [field.name for field in fields(Published)]
+    names = [field.name for field in fields(kind)]
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
@@ -71,22 +81,25 @@ def read_published(
                     f"{path}: found the columns {', '.join(reader.fieldnames or ())}, expected "
                     f"{', '.join(names)}"
                 )
-            return [
-                asdict(_row(row, f"{path}: row {place}")) for place, row in enumerate(reader, 1)
-            ]
+            found = [(f"{path}: row {place}", row) for place, row in enumerate(reader, 1)]
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    for where, row in found:
+        _check_cells(row, len(names), where)
+    return found
 
 
-def _row(row: Mapping[str, Any], where: str) -> Published:
-    expected = len(fields(Published))
+def _check_cells(row: Mapping[Any, Any], expected: int, where: str) -> None:
     cells = [value for value in row.values() if isinstance(value, str)]
     if len(cells) != expected or None in row:
-        found = len(cells) + len(row.get(None, ()))  # type: ignore[call-overload]
+        found = len(cells) + len(row.get(None, ()))
         raise InputError(f"{where}: found {found} cells, expected {expected}; quote commas")
     for name in ("value", "scale"):
         if not _is_number(row[name]) or (name == "scale" and float(row[name]) <= 0):
             raise InputError(f"{where}: {name}: found {row[name]!r}, expected a number")
+
+
+def _row(row: Mapping[str, Any]) -> Published:
     return Published(**{**row, "scale": float(row["scale"])})
 
 
